@@ -1,0 +1,1 @@
+"""What may be searched: design spaces, knobs and the graph rewrites that make them possible. Pure TVM."""

@@ -1,0 +1,148 @@
+"""What a running job tells the outside: small typed events, JSON-ready, in the order in which they happen."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import ClassVar, Protocol
+
+
+class Stage(StrEnum):
+    """The steps of a job, in order; DESIGN's ``stage``."""
+
+    IMPORT = "import"
+    PARTITION = "partition"
+    EXTRACT = "extract"
+    TUNE = "tune"
+    BUILD = "build"
+    VERIFY = "verify"
+    BENCHMARK = "benchmark"
+    PACKAGE = "package"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Base: ``kind`` names the event, `data` is its JSON object."""
+
+    kind: ClassVar[str]
+
+    def data(self) -> dict[str, object]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageStarted(Event):
+    kind: ClassVar[str] = "stage"
+    stage: Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Log(Event):
+    """One line for the job's log; ``level`` is info, warning or error."""
+
+    kind: ClassVar[str] = "log"
+    message: str
+    level: str = "info"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preflight(Event):
+    """What is known of the model before any search; the answer of ``check`` has the same fields."""
+
+    kind: ClassVar[str] = "preflight"
+    report: dict[str, object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSummary:
+    """One task as the tasks table shows it.
+
+    ``weight`` is how often it occurs in the model, ``untuned_us`` the latency of its starting schedule once
+    that was measured. ``tunable`` is False for symbolic tasks and tasks without a design space.
+    """
+
+    key: str
+    name: str
+    workload: str
+    weight: int
+    flops: float
+    tunable: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class TasksExtracted(Event):
+    kind: ClassVar[str] = "tasks"
+    tasks: tuple[TaskSummary, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialMeasured(Event):
+    """One trial is done (``number`` counts from 1 over the whole job).
+
+    ``task_best_us`` is the best of its task so far, ``estimated_us`` the whole network's latency if built
+    now (Σ weight × best over tasks), or None while some task has no measurement yet.
+    """
+
+    kind: ClassVar[str] = "trial"
+    number: int
+    task: str
+    latency_us: float | None
+    failure: str | None
+    task_best_us: float | None
+    estimated_us: float | None
+    knobs: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress(Event):
+    """Sent once at the start of tuning (records of earlier jobs counted) and after every batch.
+
+    ``first`` estimate included: a second job's first Progress already shows what the first one found.
+    """
+
+    kind: ClassVar[str] = "progress"
+    trials_done: int
+    trials_total: int | None
+    fraction: float
+    eta_s: float | None
+    estimated_us: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineMeasured(Event):
+    """The untuned build's end-to-end latency, and ONNX Runtime's where it can run (else None)."""
+
+    kind: ClassVar[str] = "baseline"
+    latency_us: float
+    spread_us: float
+    onnxruntime_us: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished(Event):
+    """The last event of a successful job: the manifest's essentials."""
+
+    kind: ClassVar[str] = "result"
+    outcome: str
+    tuned_us: float | None
+    tuned_spread_us: float | None
+    untuned_us: float | None
+    onnxruntime_us: float | None
+    max_abs_error: float
+    max_rel_error: float
+
+
+class EventSink(Protocol):
+    """Takes events; must not raise for a slow reader. Durable when it returns where the sink is a database."""
+
+    def emit(self, event: Event) -> None: ...
+
+
+class ListSink:
+    """Keeps events in a list: for tests and library use."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)

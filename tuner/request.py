@@ -1,0 +1,55 @@
+"""What a job asks of the tuner, and what it gets back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tuner.targets import TargetSpec
+
+DEFAULT_TRIALS = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How long to search: trials, seconds of tuning, or both (whichever ends first)."""
+
+    trials: int | None = DEFAULT_TRIALS
+    time_limit_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.trials is None and self.time_limit_s is None:
+            raise ValueError("a budget needs trials, a time limit, or both")
+        if self.trials is not None and self.trials <= 0:
+            raise ValueError("trials must be positive")
+        if self.time_limit_s is not None and self.time_limit_s <= 0:
+            raise ValueError("the time limit must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneRequest:
+    """One job: tune this model for this target within this budget.
+
+    ``samples`` is an optional ``.npz`` with one array per input (leading axis: samples). ``work_dir`` is
+    owned by the job: everything it writes before the bundle is complete lies there.
+    """
+
+    model_path: Path
+    model_name: str
+    target: TargetSpec
+    work_dir: Path
+    budget: Budget = field(default_factory=Budget)
+    input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    samples: Path | None = None
+    measure: str = "device"
+    memory_limit_bytes: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneResult:
+    """``outcome`` is improved, no_improvement or unmeasured; ``bundle`` the finished archive."""
+
+    outcome: str
+    bundle: Path
+    manifest: dict[str, object]
