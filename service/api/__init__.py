@@ -1,0 +1,1 @@
+"""The REST interface: schemas, pagination and one router a noun."""

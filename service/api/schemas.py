@@ -1,0 +1,393 @@
+"""What the REST interface says: one pydantic model a noun. Units are in the names."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from service.jobs.states import JobState
+
+_EXAMPLE_SHA = "9f2feb0f1ef425b292f2f94bcbb5b3a6e3a1f0c3e2d1b0a9f8e7d6c5b4a39281"
+_EXAMPLE_JOB = "01938f2e-7a3c-7c4e-9d57-2f6b1c0a9e11"
+MAX_TRIALS = 1_000_000
+MAX_TIME_LIMIT_S = 30 * 24 * 3600
+
+
+class Page[Item](BaseModel):
+    """One page of a list; ``next_cursor`` is None on the last one."""
+
+    items: list[Item]
+    next_cursor: str | None = None
+
+
+class ModelInput(BaseModel):
+    """A graph input as the file names it; ``shape`` has an integer, a name or None (unknown) a dimension."""
+
+    name: str
+    dtype: str
+    shape: list[int | str | None] | None = None
+
+
+class ModelSchema(BaseModel):
+    """An uploaded ONNX file. ``id`` is the SHA-256 of its bytes."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "id": _EXAMPLE_SHA,
+                "name": "digits_cnn",
+                "filename": "digits_cnn.onnx",
+                "size_bytes": 412_033,
+                "producer": "skl2onnx 1.17",
+                "ir_version": 8,
+                "opset": 17,
+                "node_count": 12,
+                "inputs": [{"name": "x", "dtype": "float32", "shape": [1, 1, 32, 32]}],
+                "outputs": [{"name": "logits", "dtype": "float32", "shape": [1, 10]}],
+                "created_at": "2026-11-23T10:00:00Z",
+                "job_count": 2,
+            }
+        }
+    )
+
+    id: str
+    name: str
+    filename: str
+    size_bytes: int
+    producer: str = ""
+    ir_version: int | None = None
+    opset: int | None = None
+    node_count: int = 0
+    inputs: list[ModelInput] = []
+    outputs: list[ModelInput] = []
+    created_at: datetime
+    job_count: int = 0
+
+
+class SamplesSchema(BaseModel):
+    """An uploaded ``.npz`` with one array per model input. ``id`` is the SHA-256 of its bytes."""
+
+    id: str
+    filename: str
+    size_bytes: int
+    created_at: datetime
+
+
+class TargetSchema(BaseModel):
+    """What code is generated for. ``host`` is the machine of the server."""
+
+    name: str
+    description: str
+    device: str
+    tvm: dict[str, Any]
+    triple: str
+    threads: int
+    features: list[str] = []
+    vector_bits: int = 128
+    cache_bytes: dict[str, int] = {}
+    fingerprint: str
+    builtin: bool = True
+
+
+class TargetCreate(BaseModel):
+    """A target of one's own; ``tvm`` is a TVM target object such as ``{"kind": "llvm", "mcpu": "x86-64-v3"}``."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "name": "host-1t",
+                "tvm": {"kind": "llvm", "mcpu": "x86-64-v3", "num-cores": 1},
+                "triple": "x86_64-linux-gnu",
+                "threads": 1,
+            }
+        },
+    )
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
+    description: str = ""
+    device: str = ""
+    tvm: dict[str, Any]
+    triple: str = Field(pattern=r"^[A-Za-z0-9_.-]{3,80}$")
+    threads: int = Field(ge=1, le=1024)
+    features: list[str] = []
+    vector_bits: int = Field(default=128, ge=32, le=4096)
+    cache_bytes: dict[str, int] = {}
+
+
+class DeviceSchema(BaseModel):
+    """One machine that can measure code for a target."""
+
+    name: str
+    description: str
+    target: str
+    state: str
+    running_job_id: str | None = None
+
+
+class CheckRequest(BaseModel):
+    """What to check a model for."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"target": "host"}})
+
+    target: str = "host"
+    input_shapes: dict[str, list[Annotated[int, Field(ge=1)]]] = {}
+
+
+class CheckReport(BaseModel):
+    """The preflight's answer; its fields are those of the tuner's preflight report."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model_id: str
+    target: str
+
+
+class Measure(StrEnum):
+    DEVICE = "device"
+    NONE = "none"
+
+
+class JobCreate(BaseModel):
+    """Tune this model for this target within this budget. Without trials and time limit: 512 trials."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {"model_id": _EXAMPLE_SHA, "target": "host", "trials": 256, "time_limit_s": 600, "seed": 0}
+        },
+    )
+
+    model_id: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    target: str = "host"
+    trials: int | None = Field(default=None, ge=1, le=MAX_TRIALS)
+    time_limit_s: float | None = Field(default=None, gt=0, le=MAX_TIME_LIMIT_S)
+    memory_limit_bytes: int | None = Field(default=None, ge=1, le=2**62)
+    input_shapes: dict[str, list[Annotated[int, Field(ge=1, le=2**31)]]] = {}
+    samples: str | None = Field(default=None, description="id of uploaded samples (POST /samples)")
+    measure: Measure = Measure.DEVICE
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+
+
+class JobBudget(BaseModel):
+    trials: int | None
+    time_limit_s: float | None
+
+
+class JobProgress(BaseModel):
+    trials_done: int = 0
+    trials_total: int | None = None
+    fraction: float = 0.0
+    eta_s: float | None = None
+
+
+class JobBest(BaseModel):
+    """The best network so far: ``measured`` end to end, or estimated as Σ weight × best over its tasks."""
+
+    latency_us: float
+    measured: bool
+    estimated_us: float | None = None
+    spread_us: float | None = None
+
+
+class JobBaseline(BaseModel):
+    """The untuned build, and ONNX Runtime beside it where that can run."""
+
+    latency_us: float
+    spread_us: float | None = None
+    onnxruntime_us: float | None = None
+
+
+class JobError(BaseModel):
+    code: str
+    message: str
+    hint: str = ""
+    details: dict[str, Any] | None = None
+
+
+class JobResult(BaseModel):
+    """The manifest's essentials of a succeeded job."""
+
+    outcome: str
+    tuned_us: float | None = None
+    tuned_spread_us: float | None = None
+    untuned_us: float | None = None
+    onnxruntime_us: float | None = None
+    max_abs_error: float | None = None
+    max_rel_error: float | None = None
+
+
+class JobSchema(BaseModel):
+    """One job. ``state`` and ``stage`` are separate: a stage only exists while the job runs or where it ended."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "id": _EXAMPLE_JOB,
+                "model_id": _EXAMPLE_SHA,
+                "model_name": "digits_cnn",
+                "target": "host",
+                "state": "running",
+                "stage": "tune",
+                "budget": {"trials": 256, "time_limit_s": None},
+                "seed": 0,
+                "measure": "device",
+                "attempts": 1,
+                "created_at": "2026-11-23T10:00:00Z",
+                "progress": {"trials_done": 64, "trials_total": 256, "fraction": 0.25, "eta_s": 93.0},
+                "best": {"latency_us": 412.0, "measured": False, "estimated_us": 412.0},
+                "baseline": {"latency_us": 2140.0, "spread_us": 31.0, "onnxruntime_us": 455.0},
+            }
+        }
+    )
+
+    id: str
+    model_id: str
+    model_name: str
+    target: str
+    target_fingerprint: str = ""
+    state: JobState
+    stage: str | None = None
+    outcome: str | None = None
+    queue_position: int | None = None
+    budget: JobBudget
+    memory_limit_bytes: int | None = None
+    input_shapes: dict[str, list[int]] = {}
+    samples: str | None = None
+    measure: str = "device"
+    seed: int = 0
+    attempts: int = 0
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    progress: JobProgress = JobProgress()
+    best: JobBest | None = None
+    baseline: JobBaseline | None = None
+    result: JobResult | None = None
+    preflight: dict[str, Any] | None = None
+    error: JobError | None = None
+
+
+class TaskSchema(BaseModel):
+    """One distinct tunable PrimFunc of the job's model; ``share`` is its part of the estimated latency."""
+
+    key: str
+    name: str
+    workload: str = ""
+    weight: int
+    flops: float
+    tunable: bool
+    trials: int = 0
+    failures: int = 0
+    best_us: float | None = None
+    knobs: dict[str, Any] = {}
+    share: float | None = None
+    gflops: float | None = None
+
+
+class TrialSchema(BaseModel):
+    """One candidate: either ``latency_us`` or ``failure`` is set."""
+
+    number: int
+    task: str
+    latency_us: float | None
+    failure: str | None = None
+    failure_message: str = ""
+    knobs: dict[str, Any] = {}
+    task_best_us: float | None = None
+    estimated_us: float | None = None
+    created_at: datetime
+
+
+class LogLine(BaseModel):
+    """One line of the job's log; ``id`` is its event's id."""
+
+    id: int
+    time: datetime
+    level: str
+    message: str
+
+
+class ArtifactSchema(BaseModel):
+    """One downloadable file that a job produced: ``GET /artifacts/{id}/download``."""
+
+    id: str
+    job_id: str
+    kind: str
+    filename: str
+    content_type: str
+    size_bytes: int
+    sha256: str
+    created_at: datetime
+    download_url: str
+
+
+class FrontPoint(BaseModel):
+    """One build of the model: its latency and planned peak memory, as far as they are known."""
+
+    name: str
+    latency_us: float | None
+    spread_us: float | None = None
+    peak_bytes: int | None = None
+    shipped: bool = False
+
+
+class Front(BaseModel):
+    """Memory against latency: the builds that this job really measured, nothing interpolated."""
+
+    job_id: str
+    memory_limit_bytes: int | None = None
+    points: list[FrontPoint]
+
+
+class EventSchema(BaseModel):
+    """One event of a job, as the SSE stream sends it (``event: kind``, ``id: id``, ``data: data``)."""
+
+    id: int
+    kind: str
+    data: dict[str, Any]
+    created_at: datetime
+
+
+class CostModelSchema(BaseModel):
+    """One version of a target's cost model, with its rank quality on held-out records."""
+
+    target: str | None = None
+    target_fingerprint: str
+    version: int
+    features_version: int
+    sample_count: int
+    training_set_sha256: str
+    rank_quality: dict[str, float]
+    size_bytes: int
+    created_at: datetime
+
+
+class CostModelDetail(CostModelSchema):
+    """The newest version, and all versions with their quality, newest first."""
+
+    versions: list[CostModelSchema] = []
+
+
+class RecordsImported(BaseModel):
+    workloads: int
+    records: int
+    skipped: int = Field(description="records that were here already")
+
+
+class Health(BaseModel):
+    status: str
+
+
+class ReadyCheck(BaseModel):
+    name: str
+    ok: bool
+    detail: str = ""
+
+
+class Ready(BaseModel):
+    status: str
+    checks: list[ReadyCheck]

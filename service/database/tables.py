@@ -1,0 +1,233 @@
+"""The tables. Hot columns are typed; traces, workloads and features are compressed or packed blobs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from service.database.base import Base, now
+
+# SQLite numbers rows by itself only for INTEGER primary keys; elsewhere these ids outgrow 32 bits.
+_RowId = BigInteger().with_variant(Integer, "sqlite")
+_SHA256 = String(64)
+_ID = String(36)
+
+
+class Model(Base):
+    """An uploaded ONNX file; its blob has the same name as its id."""
+
+    __tablename__ = "models"
+
+    id: Mapped[str] = mapped_column(_SHA256, primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    filename: Mapped[str] = mapped_column(String(255))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    producer: Mapped[str] = mapped_column(String(200), default="")
+    ir_version: Mapped[int | None]
+    opset: Mapped[int | None]
+    node_count: Mapped[int] = mapped_column(default=0)
+    inputs: Mapped[list[Any]] = mapped_column(default=list)
+    outputs: Mapped[list[Any]] = mapped_column(default=list)
+    created_at: Mapped[datetime] = mapped_column(default=now, index=True)
+
+
+class Samples(Base):
+    """An uploaded ``.npz`` of inputs; its blob has the same name as its id."""
+
+    __tablename__ = "samples"
+
+    id: Mapped[str] = mapped_column(_SHA256, primary_key=True)
+    filename: Mapped[str] = mapped_column(String(255))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Target(Base):
+    """A target of one's own; the built-in ones (``host``) are detected and not stored."""
+
+    __tablename__ = "targets"
+
+    name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    spec: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Job(Base):
+    """One job. ``pid`` and ``pid_started_at`` identify its process, also after a restart of the server."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint(
+            "state IN ('queued', 'running', 'cancelling', 'succeeded', 'failed', 'cancelled')", name="state"
+        ),
+        Index(None, "state", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(_ID, primary_key=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), index=True)
+    target: Mapped[str] = mapped_column(String(63), index=True)
+    target_fingerprint: Mapped[str] = mapped_column(String(64))
+    target_spec: Mapped[dict[str, Any]]
+    trials: Mapped[int | None]
+    time_limit_s: Mapped[float | None]
+    memory_limit_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    input_shapes: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    samples_id: Mapped[str | None] = mapped_column(ForeignKey("samples.id"))
+    measure: Mapped[str] = mapped_column(String(16), default="device")
+    seed: Mapped[int] = mapped_column(default=0)
+
+    state: Mapped[str] = mapped_column(String(16), default="queued")
+    stage: Mapped[str | None] = mapped_column(String(32))
+    outcome: Mapped[str | None] = mapped_column(String(32))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    trials_done: Mapped[int] = mapped_column(default=0)
+    trials_total: Mapped[int | None]
+    fraction: Mapped[float] = mapped_column(default=0.0)
+    eta_s: Mapped[float | None]
+    best_us: Mapped[float | None]
+    best_spread_us: Mapped[float | None]
+    best_measured: Mapped[bool] = mapped_column(default=False)
+    estimated_us: Mapped[float | None]
+    baseline_us: Mapped[float | None]
+    baseline_spread_us: Mapped[float | None]
+    onnxruntime_us: Mapped[float | None]
+    preflight: Mapped[dict[str, Any] | None]
+    result: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+
+    pid: Mapped[int | None]
+    pid_started_at: Mapped[float | None]
+    heartbeat_at: Mapped[datetime | None]
+    not_before: Mapped[datetime | None]
+    attempts: Mapped[int] = mapped_column(default=0)
+    barren_attempts: Mapped[int] = mapped_column(default=0)
+    records_at_claim: Mapped[int] = mapped_column(default=0)
+    crash: Mapped[str | None] = mapped_column(String(64))
+
+
+class Task(Base):
+    """One distinct tunable PrimFunc of a job's model."""
+
+    __tablename__ = "tasks"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(128), primary_key=True)
+    position: Mapped[int] = mapped_column(default=0)
+    name: Mapped[str] = mapped_column(String(255))
+    workload: Mapped[str] = mapped_column(String(128))
+    weight: Mapped[int]
+    flops: Mapped[float]
+    tunable: Mapped[bool] = mapped_column(default=True)
+    best_us: Mapped[float | None]
+    knobs: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class Workload(Base):
+    """The identity of a task across models; ``module`` is the zstd-compressed JSON of the PrimFunc."""
+
+    __tablename__ = "workloads"
+
+    key: Mapped[str] = mapped_column(String(128), primary_key=True)
+    tvm_version: Mapped[str] = mapped_column(String(32), index=True)
+    name: Mapped[str] = mapped_column(String(255))
+    flops: Mapped[float]
+    module: Mapped[bytes]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class TrialRecord(Base):
+    """A trial that is stored and reusable. It outlives its job: ``job_id`` is then NULL."""
+
+    __tablename__ = "records"
+    __table_args__ = (
+        CheckConstraint("(latency_us IS NULL) <> (failure IS NULL)", name="latency_or_failure"),
+        UniqueConstraint("job_id", "number"),
+        Index(None, "workload", "target_fingerprint", "latency_us"),
+        Index(None, "target_fingerprint", "features_version"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(_RowId, primary_key=True, autoincrement=True)
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
+    number: Mapped[int | None]
+    task: Mapped[str] = mapped_column(String(128), default="")
+    workload: Mapped[str] = mapped_column(ForeignKey("workloads.key"))
+    target_fingerprint: Mapped[str] = mapped_column(String(64))
+    variant: Mapped[str] = mapped_column(String(255))
+    decisions: Mapped[list[Any]]
+    trace: Mapped[bytes]
+    trace_sha256: Mapped[str] = mapped_column(_SHA256)
+    latency_us: Mapped[float | None]
+    spread_us: Mapped[float | None]
+    failure: Mapped[str | None] = mapped_column(String(32))
+    failure_message: Mapped[str] = mapped_column(default="")
+    knobs: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    features: Mapped[bytes | None]
+    features_version: Mapped[int] = mapped_column(default=0)
+    cost_s: Mapped[float] = mapped_column(default=0.0)
+    task_best_us: Mapped[float | None]
+    estimated_us: Mapped[float | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class CostModel(Base):
+    """One version of a target's cost model; the model and its training set lie in the blob store."""
+
+    __tablename__ = "cost_models"
+
+    target_fingerprint: Mapped[str] = mapped_column(String(64), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    features_version: Mapped[int]
+    model_sha256: Mapped[str] = mapped_column(_SHA256)
+    samples_sha256: Mapped[str] = mapped_column(_SHA256)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    sample_count: Mapped[int]
+    training_set_sha256: Mapped[str] = mapped_column(_SHA256)
+    rank_quality: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Artifact(Base):
+    """One downloadable file that a job produced; ``sha256`` names its blob."""
+
+    __tablename__ = "artifacts"
+    __table_args__ = (UniqueConstraint("job_id", "filename"),)
+
+    id: Mapped[str] = mapped_column(_ID, primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    kind: Mapped[str] = mapped_column(String(32))
+    filename: Mapped[str] = mapped_column(String(255))
+    content_type: Mapped[str] = mapped_column(String(100))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(_SHA256, index=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class JobEvent(Base):
+    """One event of a job. Ids grow over all jobs and are never used twice: they are the SSE ids."""
+
+    __tablename__ = "job_events"
+    __table_args__ = (Index(None, "job_id", "id"), {"sqlite_autoincrement": True})
+
+    id: Mapped[int] = mapped_column(_RowId, primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    kind: Mapped[str] = mapped_column(String(32))
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class IdempotencyKey(Base):
+    """A creation that a client may repeat: the same key answers with the same job."""
+
+    __tablename__ = "idempotency_keys"
+
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    request_sha256: Mapped[str] = mapped_column(_SHA256)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    created_at: Mapped[datetime] = mapped_column(default=now)

@@ -1,0 +1,67 @@
+"""The errors of the service: business errors with an HTTP status, a stable code and a hint."""
+
+from __future__ import annotations
+
+from tuner.errors import ModelError, TargetError, TesseraError
+
+
+class ServiceError(TesseraError):
+    """Base: ``status`` is what the REST interface answers with."""
+
+    status = 400
+    code = "bad_request"
+    hint = "The interface is described under /docs."
+
+
+class NotFound(ServiceError):
+    status = 404
+    code = "not_found"
+    hint = "Check the id; lists show the ids that exist."
+
+
+class Conflict(ServiceError):
+    status = 409
+    code = "conflict"
+    hint = "Read the resource again and retry."
+
+
+class Invalid(ServiceError):
+    status = 422
+    code = "invalid_request"
+    hint = "Correct the named fields."
+
+
+class NotOnnx(ServiceError):
+    """The uploaded bytes are not a whole ONNX file."""
+
+    code = "not_onnx"
+    hint = "Upload a complete .onnx file (ModelProto); check it with onnx.checker.check_model."
+
+
+class TooLarge(ServiceError):
+    status = 413
+    code = "model_too_large"
+    hint = "Raise TESSERA_MAX_UPLOAD_BYTES on the server, or export a smaller model."
+
+
+class StorageFull(ServiceError):
+    status = 507
+    code = "storage_full"
+    hint = "Free disk space in the server's data directory, then retry."
+
+
+class DataDirInUse(ServiceError):
+    """Another server owns the data directory."""
+
+    status = 409
+    code = "data_dir_in_use"
+    hint = "Stop the other server, or choose another directory with TESSERA_DATA_DIR."
+
+
+def status_of(error: TesseraError) -> int:
+    """The HTTP status of any error of ours: bad models and targets are the caller's, the rest is ours."""
+    if isinstance(error, ServiceError):
+        return error.status
+    if isinstance(error, ModelError | TargetError):
+        return 422
+    return 500

@@ -1,0 +1,1 @@
+"""Jobs: their states, the queue, and what changes them."""

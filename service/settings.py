@@ -1,0 +1,54 @@
+"""Settings, read from the environment: every name is ``TESSERA_`` and the field in capitals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from platformdirs import user_data_path
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+GIB = 1024**3
+
+
+class Settings(BaseSettings):
+    """The settings of one server or of the embedded engine. Paths below ``data_dir`` are derived."""
+
+    model_config = SettingsConfigDict(env_prefix="TESSERA_", extra="ignore")
+
+    data_dir: Path = Field(
+        default_factory=lambda: user_data_path("tessera"), description="Database, blobs and the files of jobs."
+    )
+    database_url: str | None = Field(default=None, description="SQLAlchemy URL; SQLite in data_dir when unset.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8765, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    max_upload_bytes: int = Field(default=2 * GIB, ge=1, description="Largest upload accepted.")
+    max_parallel_jobs: int = Field(
+        default=1, ge=0, description="Jobs run at once; 0 starts none (the queue waits for another engine)."
+    )
+    max_opset: int = Field(default=26, description="Newest ONNX opset accepted at upload.")
+    check_timeout_s: float = Field(default=180.0, gt=0, description="Longest preflight of POST /models/{id}/check.")
+    check_memory_bytes: int = Field(default=16 * GIB, ge=GIB, description="Address space of one preflight process.")
+    max_attempts_without_record: int = Field(
+        default=5, ge=1, description="Attempts of a job that dies without a new record before it fails."
+    )
+    heartbeat_timeout_s: float = Field(
+        default=900.0, gt=0, description="A job process that is alive but silent for this long is ended and resumed."
+    )
+    shutdown_grace_s: int = Field(default=3, ge=0, description="How long open streams may delay a stop.")
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.data_dir / 'tessera.sqlite3'}"
+
+    @property
+    def blobs_dir(self) -> Path:
+        return self.data_dir / "blobs"
+
+    @property
+    def jobs_dir(self) -> Path:
+        """One folder a job: its log and its work directory."""
+        return self.data_dir / "jobs"
+
+    def job_log(self, job_id: str) -> Path:
+        return self.jobs_dir / job_id / "job.log"
