@@ -27,9 +27,13 @@ def decode_cursor(cursor: str, *kinds: type) -> list[str | int]:
         or len(key) != len(kinds)
         or any(type(part) is not kind for part, kind in zip(key, kinds, strict=True))
     ):
-        raise Invalid(
-            "The cursor is not one of this list.",
-            code="invalid_cursor",
-            hint="Pass next_cursor of the page before as it is, or leave cursor out to start again.",
-        )
+        raise bad_cursor()
     return key
+
+
+def bad_cursor() -> Invalid:
+    return Invalid(
+        "The cursor is not one of this list.",
+        code="invalid_cursor",
+        hint="Pass next_cursor of the page before as it is, or leave cursor out to start again.",
+    )

@@ -1,0 +1,59 @@
+"""Reading artifacts."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import select
+
+from service.api.schemas import ArtifactSchema
+from service.blobs import BlobStore
+from service.database import Database
+from service.database.tables import Artifact
+from service.errors import NotFound
+from service.queries.jobs import find_job
+
+
+def list_artifacts(database: Database, job_id: str) -> list[ArtifactSchema]:
+    """What a job produced, the bundle first."""
+    with database.read() as session:
+        find_job(session, job_id)
+        rows = session.scalars(select(Artifact).where(Artifact.job_id == job_id).order_by(Artifact.id)).all()
+    return [_schema(row) for row in sorted(rows, key=lambda row: row.kind != "bundle")]
+
+
+def get_artifact(database: Database, artifact_id: str) -> ArtifactSchema:
+    """One artifact; raises `NotFound` (``artifact_not_found``)."""
+    with database.read() as session:
+        row = session.get(Artifact, artifact_id)
+    if row is None:
+        raise NotFound(
+            f"There is no artifact {artifact_id!r}.",
+            code="artifact_not_found",
+            hint="List a job's artifacts with GET /api/v1/jobs/{id}/artifacts.",
+        )
+    return _schema(row)
+
+
+def get_manifest(database: Database, blobs: BlobStore, job_id: str) -> dict[str, Any] | None:
+    """The manifest of a finished job's bundle, or None."""
+    for artifact in list_artifacts(database, job_id):
+        if artifact.kind == "manifest":
+            manifest = json.loads(blobs.path(artifact.sha256).read_text())
+            return manifest if isinstance(manifest, dict) else None
+    return None
+
+
+def _schema(row: Artifact) -> ArtifactSchema:
+    return ArtifactSchema(
+        id=row.id,
+        job_id=row.job_id,
+        kind=row.kind,
+        filename=row.filename,
+        content_type=row.content_type,
+        size_bytes=row.size_bytes,
+        sha256=row.sha256,
+        created_at=row.created_at,
+        download_url=f"/api/v1/artifacts/{row.id}/download",
+    )

@@ -1,0 +1,204 @@
+"""Reading jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from service.api.schemas import (
+    EventSchema,
+    Front,
+    FrontPoint,
+    JobBaseline,
+    JobBest,
+    JobBudget,
+    JobError,
+    JobProgress,
+    JobResult,
+    JobSchema,
+    LogLine,
+    Page,
+)
+from service.database import Database
+from service.database.tables import Job, JobEvent, Model
+from service.errors import NotFound
+from service.jobs.states import JobState
+from service.paging import DEFAULT_LIMIT, decode_cursor, encode_cursor
+
+
+def list_jobs(
+    database: Database,
+    *,
+    states: Sequence[JobState] = (),
+    model_id: str | None = None,
+    target: str | None = None,
+    cursor: str | None = None,
+    limit: int = DEFAULT_LIMIT,
+) -> Page[JobSchema]:
+    """Jobs, newest first."""
+    query = select(Job, Model.name).join(Model, Model.id == Job.model_id).order_by(Job.id.desc()).limit(limit + 1)
+    if states:
+        query = query.where(Job.state.in_([state.value for state in states]))
+    if model_id:
+        query = query.where(Job.model_id == model_id)
+    if target:
+        query = query.where(Job.target == target)
+    if cursor:
+        query = query.where(Job.id < decode_cursor(cursor, str)[0])
+    with database.read() as session:
+        rows = session.execute(query).all()
+        jobs = [_schema(session, job, name) for job, name in rows[:limit]]
+    return Page(items=jobs, next_cursor=encode_cursor(jobs[-1].id) if len(rows) > limit else None)
+
+
+def get_job(database: Database, job_id: str) -> JobSchema:
+    """One job; raises `NotFound` (``job_not_found``)."""
+    with database.read() as session:
+        job = find_job(session, job_id)
+        name = session.scalar(select(Model.name).where(Model.id == job.model_id)) or ""
+        return _schema(session, job, name)
+
+
+def find_job(session: Session, job_id: str) -> Job:
+    job = session.get(Job, job_id)
+    if job is None:
+        raise NotFound(
+            f"There is no job {job_id!r}.", code="job_not_found", hint="List the jobs with: tessera jobs list"
+        )
+    return job
+
+
+def count_jobs(database: Database) -> dict[JobState, int]:
+    """How many jobs are in each state."""
+    with database.read() as session:
+        counted = session.execute(select(Job.state, func.count()).group_by(Job.state)).all()
+    return dict.fromkeys(JobState, 0) | {JobState(state): count for state, count in counted}
+
+
+def list_events(
+    database: Database, job_id: str, *, after: int = 0, limit: int = 500, kind: str | None = None
+) -> list[EventSchema]:
+    """Events of a job with an id above ``after``, oldest first. An unknown job has none."""
+    query = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.id > after).order_by(JobEvent.id).limit(limit)
+    if kind:
+        query = query.where(JobEvent.kind == kind)
+    with database.read() as session:
+        return [
+            EventSchema(id=event.id, kind=event.kind, data=event.data, created_at=event.created_at)
+            for event in session.scalars(query)
+        ]
+
+
+def list_log(
+    database: Database, job_id: str, *, cursor: str | None = None, limit: int = DEFAULT_LIMIT
+) -> Page[LogLine]:
+    """The job's log, oldest first."""
+    with database.read() as session:
+        find_job(session, job_id)
+    after = int(decode_cursor(cursor, int)[0]) if cursor else 0
+    events = list_events(database, job_id, after=after, limit=limit + 1, kind="log")
+    lines = [
+        LogLine(
+            id=event.id,
+            time=event.created_at,
+            level=str(event.data.get("level", "info")),
+            message=str(event.data.get("message", "")),
+        )
+        for event in events[:limit]
+    ]
+    return Page(items=lines, next_cursor=encode_cursor(lines[-1].id) if len(events) > limit else None)
+
+
+def get_front(database: Database, job_id: str, manifest: dict[str, Any] | None) -> Front:
+    """Memory against latency, of the builds that were measured. ``manifest`` is the job's own, if it has one."""
+    with database.read() as session:
+        job = find_job(session, job_id)
+    points: list[FrontPoint] = []
+    if job.baseline_us is not None:
+        shipped = job.outcome == "no_improvement"
+        points.append(
+            FrontPoint(
+                name="untuned",
+                latency_us=job.baseline_us,
+                spread_us=job.baseline_spread_us,
+                peak_bytes=_peak_bytes(manifest) if shipped else None,
+                shipped=shipped,
+            )
+        )
+    if job.result is not None and job.result.get("tuned_us") is not None:
+        shipped = job.outcome == "improved"
+        points.append(
+            FrontPoint(
+                name="tuned",
+                latency_us=job.result["tuned_us"],
+                spread_us=job.result.get("tuned_spread_us"),
+                peak_bytes=_peak_bytes(manifest) if shipped else None,
+                shipped=shipped,
+            )
+        )
+    return Front(job_id=job_id, memory_limit_bytes=job.memory_limit_bytes, points=points)
+
+
+def _peak_bytes(manifest: dict[str, Any] | None) -> int | None:
+    memory = (manifest or {}).get("memory")
+    if not isinstance(memory, dict):
+        return None
+    for name in ("planned_bytes", "planned_peak_bytes", "peak_bytes"):
+        if isinstance(memory.get(name), int):
+            return int(memory[name])
+    return None
+
+
+def _schema(session: Session, job: Job, model_name: str) -> JobSchema:
+    best_us = job.best_us if job.best_us is not None else job.estimated_us
+    return JobSchema(
+        id=job.id,
+        model_id=job.model_id,
+        model_name=model_name,
+        target=job.target,
+        target_fingerprint=job.target_fingerprint,
+        state=JobState(job.state),
+        stage=job.stage,
+        outcome=job.outcome,
+        queue_position=_queue_position(session, job),
+        budget=JobBudget(trials=job.trials, time_limit_s=job.time_limit_s),
+        memory_limit_bytes=job.memory_limit_bytes,
+        input_shapes=job.input_shapes,
+        samples=job.samples_id,
+        measure=job.measure,
+        seed=job.seed,
+        attempts=job.attempts,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        progress=JobProgress(
+            trials_done=job.trials_done, trials_total=job.trials_total, fraction=job.fraction, eta_s=job.eta_s
+        ),
+        best=None
+        if best_us is None
+        else JobBest(
+            latency_us=best_us,
+            measured=job.best_measured,
+            estimated_us=job.estimated_us,
+            spread_us=job.best_spread_us,
+        ),
+        baseline=None
+        if job.baseline_us is None
+        else JobBaseline(
+            latency_us=job.baseline_us, spread_us=job.baseline_spread_us, onnxruntime_us=job.onnxruntime_us
+        ),
+        result=JobResult.model_validate(job.result) if job.result else None,
+        preflight=job.preflight,
+        error=JobError.model_validate(job.error) if job.error else None,
+    )
+
+
+def _queue_position(session: Session, job: Job) -> int | None:
+    """1 for the next one to start; None once it is not waiting."""
+    if job.state != JobState.QUEUED:
+        return None
+    earlier = select(func.count()).select_from(Job).where(Job.state == JobState.QUEUED.value, Job.id < job.id)
+    return (session.scalar(earlier) or 0) + 1

@@ -1,0 +1,76 @@
+"""Reading targets and devices: those of this machine, and those that were added."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.api.schemas import DeviceSchema, TargetSchema
+from service.database import Database
+from service.database.tables import Job, Target
+from service.errors import NotFound
+from service.jobs.states import ACTIVE_STATES
+from tuner.errors import TargetError
+from tuner.targets import TargetSpec, list_targets
+
+
+def all_targets(database: Database) -> list[TargetSchema]:
+    """Every target: the built-in ones first."""
+    with database.read() as session:
+        return [_schema(spec, builtin=True) for spec in list_targets()] + [
+            _schema(spec_from_dict(row.spec), builtin=False)
+            for row in session.scalars(select(Target).order_by(Target.name))
+        ]
+
+
+def get_target(database: Database, name: str) -> TargetSchema:
+    """One target; raises `NotFound` (``unknown_target``) with the names that exist."""
+    with database.read() as session:
+        try:
+            spec = find_spec(session, name)
+        except TargetError as error:
+            raise NotFound(error.message, code=error.code, hint=error.hint) from None
+    return _schema(spec, builtin=name in {known.name for known in list_targets()})
+
+
+def find_spec(session: Session, name: str) -> TargetSpec:
+    """The target's specification; raises `TargetError` (``unknown_target``) with the names that exist."""
+    builtin = {spec.name: spec for spec in list_targets()}
+    if name in builtin:
+        return builtin[name]
+    row = session.get(Target, name)
+    if row is None:
+        names = sorted({*builtin, *session.scalars(select(Target.name))})
+        raise TargetError(
+            f"There is no target named {name!r}.",
+            hint=f"Known targets: {', '.join(names)}. Show them with: tessera targets list",
+        )
+    return spec_from_dict(row.spec)
+
+
+def spec_from_dict(spec: dict[str, object]) -> TargetSpec:
+    """The inverse of `TargetSpec.as_dict`."""
+    fields = {name: value for name, value in spec.items() if name != "fingerprint"}
+    return TargetSpec(**{**fields, "features": tuple(fields.get("features") or ())})  # type: ignore[arg-type]
+
+
+def list_devices(database: Database) -> list[DeviceSchema]:
+    """The machines that can measure: this one."""
+    with database.read() as session:
+        running = session.scalar(
+            select(Job.id).where(Job.state.in_([state.value for state in ACTIVE_STATES])).order_by(Job.id).limit(1)
+        )
+    return [
+        DeviceSchema(
+            name=spec.name,
+            description=spec.description,
+            target=spec.name,
+            state="measuring" if running else "idle",
+            running_job_id=running,
+        )
+        for spec in list_targets()
+    ]
+
+
+def _schema(spec: TargetSpec, *, builtin: bool) -> TargetSchema:
+    return TargetSchema.model_validate({**spec.as_dict(), "builtin": builtin})

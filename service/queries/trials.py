@@ -1,0 +1,102 @@
+"""Reading tasks and trials of a job."""
+
+from __future__ import annotations
+
+from sqlalchemy import func, select
+
+from service.api.schemas import Page, TaskSchema, TrialSchema
+from service.database import Database
+from service.database.tables import Task, TrialRecord
+from service.paging import DEFAULT_LIMIT, decode_cursor, encode_cursor
+from service.queries.jobs import find_job
+
+
+def list_tasks(database: Database, job_id: str) -> list[TaskSchema]:
+    """The tasks of a job in the model's order; empty before they are extracted."""
+    with database.read() as session:
+        job = find_job(session, job_id)
+        tasks = session.scalars(select(Task).where(Task.job_id == job_id).order_by(Task.position, Task.key)).all()
+        counted = session.execute(
+            select(TrialRecord.task, func.count(), func.count(TrialRecord.failure), func.min(TrialRecord.latency_us))
+            .where(TrialRecord.job_id == job_id)
+            .group_by(TrialRecord.task)
+        ).all()
+        of_task = {task: (trials, failures, best_us) for task, trials, failures, best_us in counted}
+        shown = []
+        for task in tasks:
+            trials, failures, own_best_us = of_task.get(task.key, (0, 0, None))
+            known = [us for us in (task.best_us, own_best_us) if us is not None]
+            best_us = min(known) if known else None
+            knobs = task.knobs
+            if not knobs and best_us is not None:
+                # The best came from an earlier job: its record says how it was made.
+                knobs = (
+                    session.scalar(
+                        select(TrialRecord.knobs)
+                        .where(
+                            TrialRecord.workload == task.workload,
+                            TrialRecord.target_fingerprint == job.target_fingerprint,
+                            TrialRecord.latency_us.is_not(None),
+                        )
+                        .order_by(TrialRecord.latency_us)
+                        .limit(1)
+                    )
+                    or {}
+                )
+            shown.append(
+                TaskSchema(
+                    key=task.key,
+                    name=task.name,
+                    workload=task.workload,
+                    weight=task.weight,
+                    flops=task.flops,
+                    tunable=task.tunable,
+                    trials=trials,
+                    failures=failures,
+                    best_us=best_us,
+                    knobs=knobs,
+                    gflops=task.flops / best_us / 1e3 if best_us and task.flops else None,
+                )
+            )
+    total_us = sum(task.weight * task.best_us for task in shown if task.best_us is not None)
+    if total_us > 0:
+        for task_schema in shown:
+            if task_schema.best_us is not None:
+                task_schema.share = task_schema.weight * task_schema.best_us / total_us
+    return shown
+
+
+def list_trials(
+    database: Database,
+    job_id: str,
+    *,
+    task: str | None = None,
+    cursor: str | None = None,
+    limit: int = DEFAULT_LIMIT,
+) -> Page[TrialSchema]:
+    """The trials of a job in the order in which they were measured."""
+    query = (
+        select(
+            TrialRecord.number,
+            TrialRecord.task,
+            TrialRecord.latency_us,
+            TrialRecord.failure,
+            TrialRecord.failure_message,
+            TrialRecord.knobs,
+            TrialRecord.task_best_us,
+            TrialRecord.estimated_us,
+            TrialRecord.created_at,
+        )
+        .where(TrialRecord.job_id == job_id)
+        .order_by(TrialRecord.number)
+        .limit(limit + 1)
+    )
+    if task:
+        query = query.where(TrialRecord.task == task)
+    if cursor:
+        query = query.where(TrialRecord.number > decode_cursor(cursor, int)[0])
+    with database.read() as session:
+        find_job(session, job_id)
+        rows = session.execute(query).mappings().all()
+    trials = [TrialSchema.model_validate(dict(row)) for row in rows[:limit]]
+    return Page(items=trials, next_cursor=encode_cursor(trials[-1].number) if len(rows) > limit else None)
