@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -16,7 +16,10 @@ MAX_TRIALS = 1_000_000
 MAX_TIME_LIMIT_S = 30 * 24 * 3600
 
 
-class Page[Item](BaseModel):
+Item = TypeVar("Item")
+
+
+class Page(BaseModel, Generic[Item]):
     """One page of a list; ``next_cursor`` is None on the last one."""
 
     items: list[Item]
