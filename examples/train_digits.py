@@ -6,8 +6,8 @@ It wrote the two files next to it that `tessera demo` uses:
 - ``digits_test.npz``: the held-out pictures, ``images`` float32 (N, 1, 32, 32) and ``labels`` int64 (N,)
 
 The pictures are 8×8 in 17 grey levels; they are scaled to [0, 1] and upsampled bilinearly to 32×32, so that the network
-has convolutions worth tuning. Training takes about a minute on two cores. PyTorch is needed here only, never by Tessera,
-and in a virtual environment of its own::
+has convolutions worth tuning. Training takes about a minute on two cores. Only this script needs PyTorch, Tessera never
+does, so give it a virtual environment of its own::
 
     python3 -m venv /tmp/torch-env
     /tmp/torch-env/bin/pip install torch==2.13.0 onnx scikit-learn

@@ -1,0 +1,68 @@
+# Everything happens in .venv, which needs only Python 3.11 to 3.13 with its venv module: no compiler, no GPU library.
+# `make` alone lists the commands.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
+	"$$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo "$$name" && break; done)
+# Test processes side by side. Measuring tests share one lock, so more than the cores brings nothing.
+WORKERS ?= 2
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INSTALL := $(PIP) install --no-deps --require-hashes
+INSTALL_SELF := $(PIP) install --no-deps --no-build-isolation --editable .
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test lint format lock clean
+
+help: ## Show the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/installed ## Tune the shipped example end to end and show the result (under 4 minutes)
+	@$(BIN)/tessera demo
+
+serve: $(VENV)/installed ## Start the service: REST API, dashboard and engine
+	@$(BIN)/tessera serve
+
+test: $(VENV)/installed-dev ## Run the tests (PYTEST_ARGS="-k name" chooses some)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+lint: $(VENV)/installed-dev ## Check style, types, layers and dependencies
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { echo "Run: make format"; exit 1; }
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/deptry .
+
+format: $(VENV)/installed-dev ## Format the code and apply safe fixes
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+# Pins and hashes come from PyPI alone: local indexes and folders of wheels must not leak into the files.
+LOCK := env -u PIP_FIND_LINKS $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-emit-find-links \
+	--no-emit-package nvidia-nccl-cu12 --no-emit-package nvidia-nccl-cu13 \
+	--custom-compile-command "make lock"
+
+lock: $(BIN)/python ## Write the lock files again (LOCK_ARGS=--upgrade for the newest versions)
+	@$(PIP) install uv
+	@$(LOCK) $(LOCK_ARGS) --group build --output-file requirements.lock
+	@$(LOCK) $(LOCK_ARGS) --group build --group dev --constraints requirements.lock --output-file requirements-dev.lock
+
+clean: ## Remove the virtual environment and every cache
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Tessera needs Python 3.11, 3.12 or 3.13 (python3 --version to see yours)." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing. On Debian: apt install python3-venv" >&2; exit 1; }
+
+$(VENV)/installed: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "Installing Tessera into $(VENV) (about 1 GB, once)"
+	@$(INSTALL) --requirement requirements.lock
+	@$(INSTALL_SELF)
+	@touch $@
+
+$(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
+	@echo "Installing what the tests need"
+	@$(INSTALL) --requirement requirements-dev.lock
+	@touch $@
