@@ -1,0 +1,145 @@
+"""Reading an uploaded ONNX file: bytes → a parsed, checked model, or an error that says what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from onnx import checker, defs, inliner
+
+from tuner.errors import ModelError
+from tuner.frontend.walk import all_graphs, all_nodes, all_tensors
+
+ONNX_DOMAINS = ("", "ai.onnx")
+
+NEWEST_OPSET = defs.onnx_opset_version()
+_MODEL_FIELDS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26})
+
+
+def load_model(path: Path) -> onnx.ModelProto:
+    """The model in that file, checked, with its local functions inlined.
+
+    Raises `ModelError` with code ``not_onnx``, ``truncated_model``, ``external_data``, ``unsupported_opset``
+    or ``model_invalid``. The file is read once; nothing beside it is ever opened.
+    """
+    data = path.read_bytes()
+    model = parse_model(data)
+    _refuse_external_data(model)
+    default_opset(model)
+    try:
+        checker.check_model(data)
+    except checker.ValidationError as error:
+        raise ModelError(f"onnx.checker refuses the model: {_first_lines(error)}") from error
+    if any(graph.sparse_initializer for graph in all_graphs(model)):
+        raise ModelError(
+            "The model stores weights as sparse tensors, which cannot be imported.",
+            code="sparse_weights",
+            hint="Export the model with dense weights.",
+        )
+    return inliner.inline_local_functions(model) if model.functions else model
+
+
+def parse_model(data: bytes) -> onnx.ModelProto:
+    """Parse the bytes of a model; raises `ModelError` (``not_onnx`` or ``truncated_model``)."""
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except Exception as error:  # protobuf's DecodeError, whose package is not a dependency of ours
+        raise _unreadable(data) from error
+    if not model.HasField("graph") or not model.ir_version:
+        raise _unreadable(data)
+    if not model.graph.node or not model.graph.output:
+        raise ModelError(
+            "The model's graph is empty: it has no operators or no outputs.",
+            hint="Export the model again; the file may have been cut or written before the graph was built.",
+        )
+    return model
+
+
+def default_opset(model: onnx.ModelProto) -> int:
+    """The version of the default operator set; raises `ModelError` (``unsupported_opset``)."""
+    versions = [entry.version for entry in model.opset_import if entry.domain in ONNX_DOMAINS]
+    if not versions:
+        if any(node.domain in ONNX_DOMAINS for node in all_nodes(model)):
+            raise ModelError(
+                "The model does not say which ONNX opset it uses.",
+                code="unsupported_opset",
+                hint="Set opset_import when exporting, for example opset_version=17.",
+            )
+        return NEWEST_OPSET
+    if versions[0] < 1 or versions[0] > NEWEST_OPSET:
+        raise ModelError(
+            f"The model uses opset {versions[0]}; opsets 1 to {NEWEST_OPSET} can be imported.",
+            code="unsupported_opset",
+            hint="Export the model with an older opset, for example opset_version=17.",
+            details={"opset": versions[0], "newest": NEWEST_OPSET},
+        )
+    return versions[0]
+
+
+def _refuse_external_data(model: onnx.ModelProto) -> None:
+    outside = [
+        tensor.name or "(unnamed)"
+        for tensor in all_tensors(model)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data
+    ]
+    if outside:
+        raise ModelError(
+            f"{len(outside)} tensors of the model lie in other files ({', '.join(outside[:3])}"
+            f"{', …' if len(outside) > 3 else ''}); a single file is needed.",
+            code="external_data",
+            hint="Save it as one file: onnx.save_model(onnx.load(path), new_path, save_as_external_data=False).",
+            details={"tensors": outside[:50], "count": len(outside)},
+        )
+
+
+def _unreadable(data: bytes) -> ModelError:
+    """Why protobuf could not read it: a file that starts like a model and ends too early was truncated."""
+    if _ends_inside_a_field(data):
+        return ModelError(
+            f"The file starts like an ONNX model but ends early, after {len(data)} bytes: it is truncated.",
+            code="truncated_model",
+            hint="Upload the file again and compare its size with the original.",
+        )
+    return ModelError(
+        "This is not an ONNX file.",
+        code="not_onnx",
+        hint="Upload a .onnx file: export the model with torch.onnx.export, tf2onnx or skl2onnx first.",
+    )
+
+
+def _ends_inside_a_field(data: bytes) -> bool:
+    """Whether the top level is made of a model's fields and the last one reaches beyond the end.
+
+    Follows the protobuf wire format (varint tags, wire types 0 and 2 are the only ones in ``ModelProto``).
+    """
+    at, fields = 0, 0
+    while at < len(data):
+        tag, after = _varint(data, at)
+        if after is None:
+            return fields > 0
+        number, kind = tag >> 3, tag & 7
+        if number not in _MODEL_FIELDS or kind not in (0, 2):
+            return False
+        value, after_value = _varint(data, after)
+        if after_value is None:
+            return fields > 0
+        at = after_value + (value if kind == 2 else 0)
+        if at > len(data):
+            return fields > 0 or number == 1
+        fields += 1
+    return fields > 0
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int | None]:
+    value = 0
+    for count, byte in enumerate(data[at : at + 10]):
+        value |= (byte & 0x7F) << (7 * count)
+        if byte < 0x80:
+            return value, at + count + 1
+    return value, None
+
+
+def _first_lines(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:3])[:500]
