@@ -1,0 +1,1 @@
+"""The Alembic environment and the chain of revisions."""
