@@ -40,7 +40,6 @@ format: $(VENV)/installed-dev ## Format the code and apply safe fixes
 # Pins and hashes come from PyPI alone: local indexes and folders of wheels must not leak into the files.
 LOCK := env -u PIP_FIND_LINKS $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links \
-	--no-emit-package nvidia-nccl-cu12 --no-emit-package nvidia-nccl-cu13 \
 	--custom-compile-command "make lock"
 
 lock: $(BIN)/python ## Write the lock files again (LOCK_ARGS=--upgrade for the newest versions)
