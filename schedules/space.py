@@ -1,0 +1,196 @@
+"""Design spaces of a task: TVM's PostOrderApply over our rule set, read into `DecisionSpace`s, and replayed.
+
+`design_spaces` applies the rules of `schedules.rules` once per task; every resulting sketch becomes a
+`DecisionSpace`. `replay` turns a trace back into a scheduled module: what a build worker does for each candidate.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import tvm
+import tvm_ffi
+from tvm.s_tir import Schedule
+from tvm.s_tir import meta_schedule as ms
+from tvm.s_tir.schedule import Trace
+from tvm.target import Target
+
+from schedules.decisions import Access, Anchor, DecisionSpace, Gene, GeneKind, factorizations, locations
+from schedules.intrinsics import register_intrinsics
+from schedules.rules import postprocs, tiling_rules
+
+_DATA_PARALLEL, _REDUCTION = 0, 2
+
+
+class ReplayError(Exception):
+    """The trace does not apply to the module, or a postprocessor refuses the result."""
+
+
+def design_spaces(mod: tvm.IRModule, target: Target, *, cores: int, vector_bits: int, seed: int) -> list[DecisionSpace]:
+    """Every sketch of ``mod``'s function ``main``; empty where the rules find nothing to decide.
+
+    Raises whatever TVM raises on functions that it cannot schedule (symbolic shapes among them).
+    """
+    register_intrinsics(target)
+    context = ms.TuneContext(
+        mod=mod,
+        target=target,
+        space_generator=ms.space_generator.PostOrderApply(
+            sch_rules=tiling_rules(cores=cores, vector_bits=vector_bits),
+            postprocs=postprocs(),
+            mutator_probs={},
+        ),
+        search_strategy=ms.search_strategy.ReplayTrace(),
+        rand_state=seed + 1,
+        num_threads=1,
+    ).clone()
+    sketches = context.generate_design_space()
+    return [_read_space(f"tile-{index}", sketch.trace, mod) for index, sketch in enumerate(sketches)]
+
+
+def replay(mod: tvm.IRModule, trace_json: str, processors: list[Any]) -> Schedule:
+    """Apply a trace and the postprocessors to ``mod``; raises `ReplayError` where the result is not legal."""
+    sch = Schedule(mod, seed=1, debug_mask="none", error_render_level="none")
+    try:
+        Trace.apply_json_to_schedule(json.loads(trace_json), sch)
+    except Exception as error:
+        raise ReplayError(f"the trace does not apply: {str(error).strip()[-300:]}") from error
+    sch.enter_postproc()
+    for processor in processors:
+        if not processor.apply(sch):
+            raise ReplayError(f"{type(processor).__name__} refuses the schedule")
+    return sch
+
+
+def sampled_decisions(trace: Trace, space: DecisionSpace) -> tuple[tuple[int, ...], ...]:
+    """The decisions that a replayed schedule really took: TVM repairs invalid ones silently."""
+    taken = dict(plain(trace.as_json(True))[1])
+    rows = (taken[gene.instruction] for gene in space.genes)
+    return tuple(tuple(row) if isinstance(row, list) else (row,) for row in rows)
+
+
+def initialized_postprocs(mod: tvm.IRModule, target: Target) -> list[Any]:
+    """The postprocessors of the rule set, bound to a task, as `replay` needs them."""
+    register_intrinsics(target)
+    context = ms.TuneContext(
+        mod=mod,
+        target=target,
+        space_generator=ms.space_generator.PostOrderApply(sch_rules=[], postprocs=postprocs(), mutator_probs={}),
+        search_strategy=ms.search_strategy.ReplayTrace(),
+        rand_state=1,
+        num_threads=1,
+    ).clone()
+    return list(context.space_generator.postprocs)
+
+
+def _read_space(variant: str, trace: Trace, mod: tvm.IRModule) -> DecisionSpace:
+    instructions, decisions = plain(trace.simplified(True).as_json(True))
+    values = dict(decisions)
+    block_names: dict[str, str] = {}
+    loop_owner: dict[str, tuple[str, int]] = {}
+    genes: list[Gene] = []
+    for index, (kind, inputs, attributes, outputs) in enumerate(instructions):
+        if kind == "GetSBlock":
+            block_names[outputs[0]] = attributes[0]
+        elif kind == "GetLoops":
+            loop_owner.update({loop: (block_names.get(inputs[0], ""), axis) for axis, loop in enumerate(outputs)})
+        elif kind == "SamplePerfectTile":
+            block, axis = loop_owner.get(inputs[0], ("", -1))
+            table = factorizations(int(np.prod(values[index])), int(attributes[0]), int(attributes[1]))
+            genes.append(
+                Gene(kind=GeneKind.TILE, instruction=index, block=block, axis=axis, table=table, values=table)
+            )
+        elif kind == "SampleCategorical":
+            candidates = np.array(attributes[0], dtype=np.int64)
+            positions = np.arange(len(candidates))[:, None]
+            genes.append(
+                Gene(
+                    kind=GeneKind.CATEGORICAL, instruction=index, block="", axis=-1, table=positions, values=candidates
+                )
+            )
+        elif kind == "SampleComputeLocation":
+            block = block_names.get(inputs[0], "")
+            table = locations()
+            genes.append(
+                Gene(kind=GeneKind.LOCATION, instruction=index, block=block, axis=-1, table=table, values=table[:, 0])
+            )
+        elif index in values:
+            raise ReplayError(f"sampling instruction {kind} has no gene")
+    tiled = [gene.block for gene in genes if gene.kind is GeneKind.TILE]
+    anchor = read_anchor(mod, max(set(tiled), key=tiled.count)) if tiled else None
+    return DecisionSpace(variant=variant, instructions=instructions, genes=tuple(genes), anchor=anchor)
+
+
+def read_anchor(mod: tvm.IRModule, block_name: str) -> Anchor | None:
+    """Iterators and buffer accesses of the named block of ``main``, None where the block is not in ``mod`` as is."""
+    sch = Schedule(mod, debug_mask="none", error_render_level="none")
+    try:
+        block = sch.get(sch.get_sblock(block_name))
+    except Exception:  # the sketch created this block (a cache stage): there is no access to read yet
+        return None
+    variables = [iterator.var for iterator in block.iter_vars]
+    layout_free = _layout_free_buffers(mod)
+    accesses = [
+        Access(
+            strides=np.array([[_stride(item.min, variable) for variable in variables] for item in region.region]).reshape(
+                len(region.region), len(variables)
+            ),
+            item_bytes=max(1, tvm_ffi.dtype(str(region.source.ty.dtype)).bits // 8),
+            is_write=is_write,
+            layout_free=region.source.name in layout_free,
+        )
+        for is_write, regions in ((False, block.reads), (True, block.writes))
+        for region in regions
+    ]
+    return Anchor(
+        block=block_name,
+        axes=tuple(variable.name for variable in variables),
+        extents=tuple(int(iterator.dom.extent) for iterator in block.iter_vars),
+        reduction=tuple(int(iterator.iter_type) == _REDUCTION for iterator in block.iter_vars),
+        accesses=tuple(accesses),
+    )
+
+
+def _layout_free_buffers(mod: tvm.IRModule) -> set[str]:
+    function = mod["main"]
+    indices = [int(index) for index in (function.attrs or {}).get("layout_free_buffers", [])]
+    return {function.params[index].name for index in indices}
+
+
+def _stride(expression: Any, variable: Any) -> int:
+    return abs(_evaluate(expression, variable) - _evaluate(expression, None))
+
+
+def _evaluate(expression: Any, one: Any) -> int:
+    """The value of an affine index with ``one`` set to 1 and every other variable to 0; what is not affine is 0."""
+    match type(expression).__name__:
+        case "IntImm":
+            return int(expression.value)
+        case "Var":
+            return int(one is not None and expression.same_as(one))
+        case "Add":
+            return _evaluate(expression.a, one) + _evaluate(expression.b, one)
+        case "Sub":
+            return _evaluate(expression.a, one) - _evaluate(expression.b, one)
+        case "Mul":
+            return _evaluate(expression.a, one) * _evaluate(expression.b, one)
+        case "Cast":
+            return _evaluate(expression.value, one)
+    return 0
+
+
+def plain(value: Any) -> Any:
+    """TVM's containers and immediates as plain Python, JSON-ready."""
+    if isinstance(value, str):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, tvm.tirx.IntImm):
+        return int(value.value)
+    if isinstance(value, tvm.tirx.FloatImm):
+        return float(value.value)
+    if isinstance(value, dict | tvm_ffi.Map):
+        return {str(key): plain(item) for key, item in value.items()}
+    return [plain(item) for item in value]

@@ -1,0 +1,64 @@
+"""Starting measuring children: forked from one warm parent, dead as soon as their job is dead.
+
+A fork server imports TVM once per job; builders and the runner are forked from it in milliseconds, so that
+killing and replacing one is cheap and no import is ever paid twice.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+_PRELOADED = ["tuner.measure.build_worker", "tuner.measure.run_worker"]
+
+
+class Child:
+    """One living child and the pipe to it. ``serve(pipe, *arguments)`` runs in the child until the pipe closes."""
+
+    def __init__(self, serve: Callable[..., None], *arguments: Any) -> None:
+        self.pipe, far_end = _context().Pipe()
+        self.process: BaseProcess = _context().Process(target=_main, args=(serve, far_end, arguments), daemon=True)
+        self.process.start()
+        far_end.close()
+
+    def kill(self) -> None:
+        """End the child at once, whatever it is doing, and release its pipe."""
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+    def cause_of_death(self) -> str:
+        """Why a child whose pipe closed is gone, in words."""
+        self.process.join(timeout=5)
+        code = self.process.exitcode
+        if code is None:
+            return "stopped answering"
+        if code < 0:
+            return f"died by {signal.Signals(-code).name}"
+        return f"exited with status {code}"
+
+
+def _context() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    return context
+
+
+def _main(serve: Callable[..., None], pipe: Connection, arguments: tuple[Any, ...]) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        serve(pipe, *arguments)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        os._exit(0)

@@ -1,0 +1,96 @@
+"""What is sent to builders and runners, and what comes back. Plain data: no TVM, so that tests can make them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tuner.records import FailureKind
+
+# Interleaved rounds in which a batch is timed (see `run_worker`).
+ROUNDS = 4
+
+Decisions = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArgumentSpec:
+    """Shape and NumPy dtype of one argument of a built function."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSource:
+    """A task as a builder needs it: ``key`` names it, ``module_json`` is its module (``tvm.ir.save_json``)."""
+
+    key: str
+    module_json: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildJob:
+    """Build one candidate of ``task`` into the shared library ``output``.
+
+    ``trace_json`` None builds the function unscheduled. With ``repacked_weights`` the layout-rewritten buffers
+    become arguments in their new layout (what a candidate is timed with); without, the signature stays the
+    function's own and the rewrite happens inside (what a winner is checked with). ``gene_instructions`` are the
+    trace's sampling instructions whose decisions are read back.
+    """
+
+    task: TaskSource
+    trace_json: str | None
+    output: Path
+    gene_instructions: tuple[int, ...] = ()
+    repacked_weights: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A candidate that cannot be measured: data, never an exception."""
+
+    kind: FailureKind
+    message: str
+    cost_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A built candidate; ``decisions`` are those that the replay really took."""
+
+    library: Path
+    arguments: tuple[ArgumentSpec, ...]
+    decisions: Decisions
+    trace_json: str
+    cost_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """A candidate's latency: the minimum over the repeats (see `run_worker`), and their median's distance to it."""
+
+    latency_us: float
+    spread_us: float
+    cost_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How far two libraries' outputs lie apart on the same random inputs."""
+
+    max_abs_error: float
+    max_rel_error: float
+
+
+class Builder(Protocol):
+    """Builds candidates; the answers are in the order of the jobs, a failed build is a `Failure`."""
+
+    def build(self, jobs: list[BuildJob]) -> list[Built | Failure]: ...
+
+
+class Runner(Protocol):
+    """Times candidates one at a time on one device, exclusively."""
+
+    def time(self, candidates: list[Built], *, abort_above_us: float | None) -> list[Timed | Failure]: ...

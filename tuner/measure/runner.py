@@ -1,0 +1,121 @@
+"""The parent's side of measuring: one runner child at a time, under a watchdog of ours.
+
+TVM's own timeout is a timer inside the worker, which a candidate that never yields blocks for ever; here the
+parent waits for every answer with a deadline and kills the child when it passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from tuner.errors import WorkerError
+from tuner.measure.child import Child
+from tuner.measure.jobs import ROUNDS, Agreement, Built, Failure, ArgumentSpec, Timed
+from tuner.records import FailureKind
+
+_TIMEOUT_S = 10.0
+
+
+class LocalRunner:
+    """A `Runner` on this machine.
+
+    A candidate that hangs is a `FailureKind.RUN_TIMEOUT`, one that crashes or raises a `FailureKind.RUN_ERROR`; the
+    candidates that shared its child are loaded again into a fresh one and lose nothing but time.
+    """
+
+    def __init__(
+        self, *, threads: int, timeout_s: float = _TIMEOUT_S, serve: Callable[..., None] | None = None
+    ) -> None:
+        self._threads = threads
+        self._timeout_s = timeout_s
+        self._serve = serve
+        self._child: Child | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
+
+    def time(self, candidates: list[Built], *, abort_above_us: float | None) -> list[Timed | Failure]:
+        """Time candidates in interleaved rounds; the answers are in their order.
+
+        One that takes longer than ``abort_above_us`` on its first warm run keeps that time and runs no more.
+        """
+        answers: dict[int, Timed | Failure] = {}
+        while len(answers) < len(candidates):
+            left = [index for index in range(len(candidates)) if index not in answers]
+            self._attempt(candidates, left, answers, abort_above_us)
+        return [answers[index] for index in range(len(candidates))]
+
+    def agreement(
+        self, library: Built, reference: Built, *, seed: int, timeout_s: float = 120.0
+    ) -> Agreement | Failure:
+        """Run both on the same seeded random inputs and compare every argument afterwards."""
+        specs: tuple[ArgumentSpec, ...] = library.arguments
+        answer = self._ask(("agree", library.library, reference.library, specs, seed), timeout_s=timeout_s)
+        return answer if isinstance(answer, Failure) else answer[1]
+
+    def _attempt(
+        self,
+        candidates: list[Built],
+        indices: list[int],
+        answers: dict[int, Timed | Failure],
+        abort_above_us: float | None,
+    ) -> None:
+        """One pass over the unanswered candidates; it ends early when the child dies, with the culprit answered."""
+        loaded: list[int] = []
+        for index in indices:
+            candidate = candidates[index]
+            answer = self._ask(("load", index, candidate.library, candidate.arguments, abort_above_us))
+            if isinstance(answer, Failure):
+                answers[index] = answer
+                if self._child is None:
+                    return
+            elif answer[0] == "timed":
+                answers[index] = answer[2]
+            else:
+                loaded.append(index)
+        for request in ["round"] * ROUNDS + ["finish"]:
+            for index in list(loaded):
+                answer = self._ask((request, index))
+                if isinstance(answer, Failure):
+                    answers[index] = answer
+                    loaded.remove(index)
+                    if self._child is None:
+                        return
+                elif answer[0] == "timed":
+                    answers[index] = answer[2]
+
+    def _ask(self, request: tuple[Any, ...], *, timeout_s: float | None = None) -> Any:
+        """Send one request; a `Failure` when it raised (the child lives on), hung or crashed (it is gone)."""
+        limit_s = timeout_s or self._timeout_s
+        if self._child is None:
+            serve = self._serve
+            if serve is None:
+                from tuner.measure.run_worker import serve
+            self._child = Child(serve, self._threads)
+        child = self._child
+        try:
+            child.pipe.send(request)
+            if not child.pipe.poll(limit_s):
+                self.close()
+                message = f"the candidate ran longer than {limit_s:g} s"
+                return Failure(kind=FailureKind.RUN_TIMEOUT, message=message, cost_s=limit_s)
+            answer = child.pipe.recv()
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            cause = child.cause_of_death()
+            self.close()
+            return Failure(kind=FailureKind.RUN_ERROR, message=f"the runner {cause}")
+        except OSError as error:
+            raise WorkerError(f"The runner's pipe failed: {error}") from error
+        if answer[0] == "error":
+            return Failure(kind=FailureKind.RUN_ERROR, message=answer[1])
+        return answer

@@ -1,0 +1,1 @@
+"""The search: which task next, which candidates of it, and what the measurements teach. Free of TVM and clocks."""

@@ -1,0 +1,193 @@
+"""Features of a candidate, from its decisions alone: no replay, microseconds each, the same columns for every task.
+
+One row per candidate. The columns describe what a cache, a vector unit and a thread pool see of a multi-level tiling
+(SSRSRS): tile products and buffer footprints per level, vector use, parallel balance, unrolled size, beside the task's
+own size. Columns that a space does not have are NaN, which XGBoost treats as missing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schedules.decisions import DecisionSpace, GeneKind, Genomes
+
+FEATURES_VERSION = 1
+FloatMatrix = NDArray[np.float64]
+
+_SPATIAL_AXES, _REDUCTION_AXES, _BUFFERS, _LOCATIONS = 5, 4, 4, 4
+# Which tile levels are inside each of five nested regions, innermost first: the register tile, then around it R1, S2,
+# R0 and S1, as the loops of SSRSRS lie.
+_SPATIAL_LEVELS = ((3,), (3,), (2, 3), (2, 3), (1, 2, 3))
+_REDUCTION_LEVELS = ((), (1,), (1,), (0, 1), (0, 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What the features need to know of the target."""
+
+    threads: int
+    vector_bits: int
+    l1_bytes: int = 32 * 1024
+    l2_bytes: int = 1024 * 1024
+
+    @property
+    def lanes(self) -> int:
+        """fp32 lanes of one vector register."""
+        return self.vector_bits // 32
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tiling:
+    """The tile factors of a batch of candidates: ``factors[a]`` has shape (candidates, parts), outermost first."""
+
+    factors: tuple[FloatMatrix, ...]
+    spatial: tuple[int, ...]
+    reduction: tuple[int, ...]
+
+    def region(self, level: int) -> list[FloatMatrix]:
+        """The extent of every axis inside the region of that level (0: the register tile)."""
+        extents = []
+        for axis, factor in enumerate(self.factors):
+            levels = _SPATIAL_LEVELS[level] if axis in self.spatial else _REDUCTION_LEVELS[level]
+            # Spaces with fewer parts per axis keep their innermost ones in the same regions.
+            shift = (4 if axis in self.spatial else 2) - factor.shape[1]
+            inside = [part - shift for part in levels if part - shift >= 0]
+            extents.append(factor[:, inside].prod(axis=1) if inside else np.ones(len(factor)))
+        return extents
+
+
+def tiling(space: DecisionSpace, genomes: Genomes) -> Tiling | None:
+    """The anchor's tile factors of every genome; None where the space has no anchor."""
+    anchor = space.anchor
+    if anchor is None:
+        return None
+    factors: list[FloatMatrix] = [np.full((len(genomes), 1), float(extent)) for extent in anchor.extents]
+    for position, gene in enumerate(space.genes):
+        if gene.kind is GeneKind.TILE and gene.block == anchor.block and 0 <= gene.axis < len(factors):
+            factors[gene.axis] = gene.table[genomes[:, position]].astype(np.float64)
+    axes = range(len(factors))
+    return Tiling(
+        factors=tuple(factors),
+        spatial=tuple(axis for axis in axes if not anchor.reduction[axis]),
+        reduction=tuple(axis for axis in axes if anchor.reduction[axis]),
+    )
+
+
+def footprint_bytes(space: DecisionSpace, region: list[FloatMatrix]) -> list[FloatMatrix]:
+    """Bytes of every accessed buffer that a region touches."""
+    assert space.anchor is not None
+    sizes = []
+    for access in space.anchor.accesses:
+        elements = np.ones_like(region[0])
+        for row in access.strides:
+            elements = elements * (1 + sum(stride * (tile - 1) for stride, tile in zip(row, region, strict=True) if stride))
+        sizes.append(elements * access.item_bytes)
+    return sizes
+
+
+def parallel_chunks(tiles: Tiling, machine: Machine, *, jobs_per_core: int = 16) -> FloatMatrix:
+    """Into how many chunks the outer loops are split for the threads: loops are fused outermost first while their
+    product stays within the bound, as RewriteParallelVectorizeUnroll does."""
+    limit = machine.threads * jobs_per_core
+    columns = [tiles.factors[axis][:, level] for level in (0, 1) for axis in tiles.spatial if tiles.factors[axis].shape[1] > level]
+    chunks = np.ones(len(columns[0]))
+    open_ = np.ones(len(columns[0]), dtype=bool)
+    for column in columns:
+        open_ &= chunks * column <= limit
+        chunks = np.where(open_, chunks * column, chunks)
+    return chunks
+
+
+def balance(chunks: FloatMatrix, threads: int) -> FloatMatrix:
+    """Share of the threads' time that is used when ``chunks`` equal pieces are dealt to them (0 to 1)."""
+    return chunks / (np.ceil(chunks / threads) * threads)
+
+
+class Featurizer:
+    """Turns genomes of one task's spaces into feature rows: shape (candidates, `width`), float32."""
+
+    def __init__(self, spaces: list[DecisionSpace], *, flops: float, machine: Machine) -> None:
+        self._spaces = spaces
+        self._flops = flops
+        self._machine = machine
+
+    def __call__(self, space_index: int, genomes: Genomes) -> NDArray[np.float32]:
+        space = self._spaces[space_index]
+        count = len(genomes)
+        columns: list[FloatMatrix] = [np.full(count, float(space_index)), np.full(count, np.log2(self._flops + 1))]
+        columns += self._plain_genes(space, genomes)
+        columns += self._tile_columns(space, genomes)
+        return np.stack(columns, axis=1).astype(np.float32)
+
+    def _plain_genes(self, space: DecisionSpace, genomes: Genomes) -> list[FloatMatrix]:
+        categorical = [i for i, gene in enumerate(space.genes) if gene.kind is GeneKind.CATEGORICAL]
+        placed = [i for i, gene in enumerate(space.genes) if gene.kind is GeneKind.LOCATION]
+        missing = np.full(len(genomes), np.nan)
+        unrolls = [np.log2(space.genes[i].values[genomes[:, i]] + 1.0) for i in categorical[:2]]
+        loops = [space.genes[i].values[genomes[:, i]].astype(np.float64) for i in placed[:_LOCATIONS]]
+        return unrolls + [missing] * (2 - len(unrolls)) + loops + [missing] * (_LOCATIONS - len(loops))
+
+    def _tile_columns(self, space: DecisionSpace, genomes: Genomes) -> list[FloatMatrix]:
+        tiles = tiling(space, genomes)
+        missing = np.full(len(genomes), np.nan)
+        if tiles is None or not tiles.spatial:
+            return [missing] * _TILE_COLUMNS
+        columns: list[FloatMatrix] = []
+        for axes, kept, parts in ((tiles.spatial, _SPATIAL_AXES, 4), (tiles.reduction, _REDUCTION_AXES, 2)):
+            innermost_first = axes[::-1][:kept]
+            for axis in innermost_first:
+                factor = tiles.factors[axis]
+                padded = [np.ones(len(factor))] * (parts - factor.shape[1]) + list(factor.T)
+                columns += [np.log2(part) for part in padded]
+            columns += [missing] * (parts * (kept - len(innermost_first)))
+        for level in range(5):
+            columns += self._region_columns(space, tiles, level)
+        chunks = parallel_chunks(tiles, self._machine)
+        columns += [np.log2(chunks), balance(chunks, self._machine.threads)]
+        return columns
+
+    def _region_columns(self, space: DecisionSpace, tiles: Tiling, level: int) -> list[FloatMatrix]:
+        assert space.anchor is not None
+        region = tiles.region(level)
+        ones = np.ones(len(region[0]))
+        spatial = np.prod([region[axis] for axis in tiles.spatial], axis=0)
+        reduction = np.prod([region[axis] for axis in tiles.reduction], axis=0) if tiles.reduction else ones
+        sizes = footprint_bytes(space, region)
+        total = sum(sizes, np.zeros_like(ones))
+        columns = [np.log2(spatial), np.log2(reduction), np.log2(total)]
+        columns += [np.log2(size) for size in sizes[:_BUFFERS]]
+        columns += [np.full_like(ones, np.nan)] * (_BUFFERS - len(sizes))
+        # Work per byte moved into the region: how much each loaded byte is reused.
+        columns.append(np.log2(spatial * reduction) - np.log2(total))
+        if level == 0:
+            lanes = self._machine.lanes
+            vector = region[tiles.spatial[-1]]
+            columns += [np.minimum(vector, lanes) / lanes, (vector % lanes == 0).astype(float), np.log2(spatial / lanes)]
+        return columns
+
+
+_TILE_COLUMNS = _SPATIAL_AXES * 4 + _REDUCTION_AXES * 2 + 5 * (3 + _BUFFERS + 1) + 3 + 2
+
+
+def analytic_scores(space: DecisionSpace, genomes: Genomes, machine: Machine) -> FloatMatrix:
+    """A prior on log2 of the throughput, before anything was measured: full vectors, a register tile that fills the
+    register file without spilling, regions that fit their cache, and threads that are all busy."""
+    tiles = tiling(space, genomes)
+    if tiles is None or not tiles.spatial:
+        return np.zeros(len(genomes))
+    lanes = machine.lanes
+    register_tile = tiles.region(0)
+    vector = register_tile[tiles.spatial[-1]]
+    registers = np.maximum(np.prod([register_tile[axis] for axis in tiles.spatial], axis=0) / lanes, 1e-3)
+    near = sum(footprint_bytes(space, tiles.region(2)), np.zeros(len(genomes)))
+    middle = sum(footprint_bytes(space, tiles.region(3)), np.zeros(len(genomes)))
+    score = np.log2(np.minimum(vector, lanes) / lanes) - 0.5 * (vector % lanes != 0)
+    # 6 to 28 accumulators keep two FMA ports busy over their latency and still fit 32 registers.
+    score = score - 0.7 * np.maximum(0.0, np.log2(6 / registers)) - 0.7 * np.maximum(0.0, np.log2(registers / 28))
+    score = score - 0.5 * np.maximum(0.0, np.log2(near / (0.8 * machine.l1_bytes)))
+    score = score - 0.5 * np.maximum(0.0, np.log2(middle / (0.75 * machine.l2_bytes)))
+    chunks = parallel_chunks(tiles, machine)
+    return score + np.log2(balance(chunks, machine.threads))

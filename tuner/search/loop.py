@@ -1,0 +1,266 @@
+"""The tuning loop as a pure state machine: `propose` says what to measure next, `observe` takes what came of it.
+
+No TVM, no clock, no process: workers are plugged in by `tuner.tuning`, fakes by the tests. Task choice follows the
+gradient idea of Ansor (Zheng et al., OSDI 2020, §6): small batches, each spent on the task whose next batch is expected
+to save the most network latency per second of measuring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schedules.decisions import DecisionSpace, Genomes
+from tuner.records import Record
+from tuner.search.draft import Draft, DraftConfig, Drafter
+from tuner.search.features import Featurizer, Machine, analytic_scores
+
+# Throughput that an unmeasured task is assumed to have, for estimates and for the order of first visits.
+_ASSUMED_GFLOPS_PER_THREAD = 5.0
+# Rows of the chosen task, and of all others, that the ranker is trained on before a batch: bounds training to ~0.2 s.
+_OWN_ROWS, _OTHER_ROWS = 800, 600
+_MIN_TRAINING_ROWS = 16
+
+
+class Ranker(Protocol):
+    """Scores feature rows; higher is faster (log2 of throughput). See `tuner.cost_model`."""
+
+    @property
+    def ready(self) -> bool: ...
+
+    def fit(
+        self, features: NDArray[np.float32], latency_us: NDArray[np.float64], workloads: NDArray[np.str_]
+    ) -> None: ...
+
+    def predict(self, features: NDArray[np.float32]) -> NDArray[np.float64]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """``batch`` candidates per proposal; ``stop_gain`` ends the search when no batch is expected to save that share of
+    the network's latency."""
+
+    batch: int = 16
+    first_batch: int = 4
+    stop_gain: float = 0.0005
+    draft: DraftConfig = field(default_factory=DraftConfig)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SearchTask:
+    """A task as the loop sees it: identity, weight in the network, work, and its design spaces."""
+
+    key: str
+    workload: str
+    weight: int
+    flops: float
+    spaces: list[DecisionSpace]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batch:
+    """Candidates of one task to measure next."""
+
+    task: SearchTask
+    drafts: list[Draft]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcome:
+    """What became of one draft: ``draft`` as replayed (TVM repairs decisions), its latency or None on failure."""
+
+    draft: Draft
+    latency_us: float | None
+    cost_s: float
+
+
+@dataclass(eq=False)
+class _TaskState:
+    task: SearchTask
+    drafter: Drafter
+    featurizer: Featurizer
+    best_us: float | None = None
+    trials: int = 0
+    batches: int = 0
+    cost_s: float = 0.0
+    best_after_batch: list[float] = field(default_factory=list)
+    features: list[NDArray[np.float32]] = field(default_factory=list)
+    latency_us: list[float] = field(default_factory=list)
+
+
+class SearchLoop:
+    """Spends a budget of trials over tasks. Seeded and deterministic for given outcomes."""
+
+    def __init__(
+        self,
+        tasks: Sequence[SearchTask],
+        ranker: Ranker,
+        *,
+        machine: Machine,
+        seed: int,
+        config: LoopConfig | None = None,
+    ) -> None:
+        self._config = config or LoopConfig()
+        self._machine = machine
+        self._ranker = ranker
+        self._rng = np.random.default_rng(seed)
+        self._other_features: list[NDArray[np.float32]] = []
+        self._other_latency_us: list[float] = []
+        self._other_workloads: list[str] = []
+        self._states = {
+            task.key: _TaskState(
+                task=task,
+                drafter=Drafter(task.spaces, seed=seed + 7919 * index, config=self._config.draft),
+                featurizer=Featurizer(task.spaces, flops=task.flops, machine=machine),
+            )
+            for index, task in enumerate(tasks)
+        }
+
+    def best_us(self, key: str) -> float | None:
+        """The best latency known of a task, None before its first success."""
+        return self._states[key].best_us
+
+    def estimated_us(self) -> float:
+        """The network's latency with the best schedules known: Σ weight × best, an assumed rate where none is known."""
+        return sum(state.task.weight * self._known_or_assumed_us(state) for state in self._states.values())
+
+    def learn_from_other_work(self, records: Sequence[Record]) -> None:
+        """Teach the ranker from records of any workload on this target (features of this version)."""
+        for record in records:
+            if record.features and record.latency_us is not None:
+                self._other_features.append(np.array(record.features, dtype=np.float32))
+                self._other_latency_us.append(record.latency_us)
+                self._other_workloads.append(record.workload)
+
+    def recall(self, key: str, records: Sequence[Record]) -> None:
+        """Start a task from what is stored of its workload: nothing is proposed twice, the best are parents."""
+        state = self._states[key]
+        for record in records:
+            draft = self._draft_of(state, record)
+            if draft is not None:
+                self._note(state, draft, record.latency_us)
+        if state.best_us is not None:
+            # What earlier jobs spent counts as visits, so that the budget goes where less is known.
+            state.batches = 1 + len(records) // self._config.batch
+            state.best_after_batch = [state.best_us] * 2
+
+    def propose(self, trials_left: int) -> Batch | None:
+        """The next batch of at most ``trials_left`` candidates; None when no task is worth another batch."""
+        open_states = [state for state in self._states.values() if not state.drafter.exhausted and state.task.spaces]
+        while open_states and trials_left > 0:
+            gains = {state.task.key: self._expected_gain_us(state) for state in open_states}
+            if max(gains.values()) < self._config.stop_gain * self.estimated_us():
+                return None
+            state = max(open_states, key=lambda state: gains[state.task.key] / self._trial_cost_s(state))
+            drafts = self._draft(state, min(self._batch_size(state, trials_left), trials_left))
+            if drafts:
+                return Batch(task=state.task, drafts=drafts)
+            open_states.remove(state)
+        return None
+
+    def observe(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+        """Take the outcomes of a proposed batch, in any order; fewer than proposed is fine (a cut-off batch)."""
+        state = self._states[batch.task.key]
+        for outcome in outcomes:
+            self._note(state, outcome.draft, outcome.latency_us)
+            state.cost_s += outcome.cost_s
+        state.trials += len(outcomes)
+        state.batches += 1
+        if state.best_us is not None:
+            state.best_after_batch.append(state.best_us)
+
+    def features(self, key: str, draft: Draft) -> NDArray[np.float32]:
+        """The cost model's row of one draft: what its record stores."""
+        return self._states[key].featurizer(draft.space, draft.genome[None])[0]
+
+    def _note(self, state: _TaskState, draft: Draft, latency_us: float | None) -> None:
+        state.drafter.remember(draft, latency_us)
+        if latency_us is None:
+            return
+        state.features.append(self.features(state.task.key, draft))
+        state.latency_us.append(latency_us)
+        state.best_us = latency_us if state.best_us is None else min(state.best_us, latency_us)
+
+    @staticmethod
+    def _draft_of(state: _TaskState, record: Record) -> Draft | None:
+        for index, space in enumerate(state.task.spaces):
+            if space.variant == record.variant:
+                genome = space.genome(record.decisions)
+                return None if genome is None else Draft(space=index, genome=genome)
+        return None
+
+    def _draft(self, state: _TaskState, count: int) -> list[Draft]:
+        model_ready = self._teach(state)
+
+        def scorer(space_index: int, genomes: Genomes) -> NDArray[np.float64]:
+            prior = analytic_scores(state.task.spaces[space_index], genomes, self._machine)
+            if not model_ready:
+                return 0.3 * prior
+            predicted = self._ranker.predict(state.featurizer(space_index, genomes))
+            # With no measurement of this very task the model only knows relatives: the prior keeps a say.
+            return predicted + (0.15 * prior if len(state.latency_us) < _MIN_TRAINING_ROWS else 0.0)
+
+        return state.drafter.propose(count, scorer, cold=len(state.latency_us) < _MIN_TRAINING_ROWS)
+
+    def _teach(self, state: _TaskState) -> bool:
+        """Train the ranker for a batch of ``state``: all of its rows, and a bounded sample of the others'."""
+        features = [*self._other_features]
+        latency_us = [*self._other_latency_us]
+        workloads = [*self._other_workloads]
+        for other in self._states.values():
+            if other is not state:
+                features += other.features
+                latency_us += other.latency_us
+                workloads += [other.task.workload] * len(other.latency_us)
+        chosen = np.arange(len(features))
+        if len(chosen) > _OTHER_ROWS:
+            chosen = self._rng.choice(chosen, _OTHER_ROWS, replace=False)
+        own = slice(-_OWN_ROWS, None)
+        rows = [features[i] for i in chosen] + state.features[own]
+        if len(rows) < _MIN_TRAINING_ROWS:
+            return False
+        self._ranker.fit(
+            np.stack(rows),
+            np.array([latency_us[i] for i in chosen] + state.latency_us[own]),
+            np.array([workloads[i] for i in chosen] + [state.task.workload] * len(state.latency_us[own])),
+        )
+        return True
+
+    def _batch_size(self, state: _TaskState, trials_left: int) -> int:
+        if state.batches:
+            return self._config.batch if trials_left >= 4 * self._config.batch else max(8, self._config.batch // 2)
+        unvisited = sum(1 for other in self._states.values() if not other.batches)
+        return int(np.clip(trials_left / (2 * unvisited), self._config.first_batch, self._config.batch))
+
+    def _known_or_assumed_us(self, state: _TaskState) -> float:
+        if state.best_us is not None:
+            return state.best_us
+        return state.task.flops / (_ASSUMED_GFLOPS_PER_THREAD * self._machine.threads * 1e3)
+
+    def _expected_gain_us(self, state: _TaskState) -> float:
+        """What the next batch of a task is expected to take off the network's latency.
+
+        Looking back: what the last two batches saved. Looking ahead: improvements thin out as 1/batches², and never
+        beyond the best rate that any task of this network reached.
+        """
+        if state.best_us is None:
+            return state.task.weight * self._known_or_assumed_us(state) / (1 + state.batches) ** 2
+        rates = [s.task.flops / s.best_us for s in self._states.values() if s.best_us]
+        room_us = max(0.02 * state.best_us, state.best_us - state.task.flops / (1.1 * max(rates)))
+        ahead_us = min(room_us, state.best_us * 0.3 / max(1, state.batches) ** 2)
+        back_us = 0.0
+        if len(state.best_after_batch) >= 3:
+            back_us = max(0.0, state.best_after_batch[-3] - state.best_us) / 2
+        return state.task.weight * max(ahead_us, 0.5 * (ahead_us + back_us))
+
+    def _trial_cost_s(self, state: _TaskState) -> float:
+        """Seconds that a trial of this task takes: its own average, the average of all before its first one."""
+        trials = sum(other.trials for other in self._states.values())
+        spent_s = sum(other.cost_s for other in self._states.values())
+        if state.trials:
+            return max(0.01, state.cost_s / state.trials)
+        return max(0.01, spent_s / trials) if trials else 1.0

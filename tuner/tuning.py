@@ -1,0 +1,260 @@
+"""Tuning tasks: the search loop joined to builders, a runner, the record store and the job's events."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from schedules.decisions import DecisionSpace
+from schedules.knobs import knobs_of_decisions
+from tuner.cost_model import Samples, XGBCostModel
+from tuner.cost_model_store import CostModelStore
+from tuner.events import EventSink, Log, Progress, TrialMeasured
+from tuner.measure.jobs import BuildJob, Builder, Built, Failure, Runner, TaskSource, Timed
+from tuner.records import Record, RecordStore, Workload
+from tuner.request import Budget
+from tuner.search.draft import Draft
+from tuner.search.features import FEATURES_VERSION, Machine
+from tuner.search.loop import Batch, LoopConfig, Outcome, SearchLoop, SearchTask
+from tuner.targets import TargetSpec
+
+# A candidate this many times slower than its task's best on its first warm run is not timed further.
+_ABORT_FACTOR = 2.5
+_TRAINING_ROWS = 50_000
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TuningTask:
+    """One distinct task of a network, ready to be searched: its workload, weight and design spaces."""
+
+    key: str
+    name: str
+    workload: Workload
+    weight: int
+    spaces: list[DecisionSpace]
+
+    @property
+    def source(self) -> TaskSource:
+        return TaskSource(key=self.workload.key, module_json=self.workload.module_json)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningSummary:
+    """What a search spent and why it ended (``budget``, ``time``, ``converged`` or ``exhausted``)."""
+
+    trials: int
+    failures: int
+    seconds: float
+    ended_by: str
+    estimated_us: float
+
+
+@dataclass(kw_only=True, eq=False)
+class Tuning:
+    """A search over the tasks of one network on one target.
+
+    ``builder`` and ``runner`` are owned by the caller. Every batch's records are in ``store`` before the next one is
+    proposed, so that a job that dies loses one batch at most.
+    """
+
+    tasks: Sequence[TuningTask]
+    target: TargetSpec
+    store: RecordStore
+    models: CostModelStore
+    builder: Builder
+    runner: Runner
+    sink: EventSink
+    scratch: Path
+    seed: int
+    config: LoopConfig = field(default_factory=LoopConfig)
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._names = itertools.count()
+        self._trials = self._trials_before = 0
+        self._failures = 0
+        self._by_key = {task.key: task for task in self.tasks}
+        self._ranker = XGBCostModel(threads=self.target.threads, seed=self.seed)
+        self.loop = SearchLoop(
+            [
+                SearchTask(
+                    key=task.key,
+                    workload=task.workload.key,
+                    weight=task.weight,
+                    flops=task.workload.flops,
+                    spaces=task.spaces,
+                )
+                for task in self.tasks
+            ],
+            self._ranker,
+            machine=machine_of(self.target),
+            seed=self.seed,
+            config=self.config,
+        )
+
+    def run(self, budget: Budget) -> TuningSummary:
+        """Search until the budget is spent or nothing is worth another batch. Trials of an earlier attempt at the same
+        job count; records of earlier jobs do not, but the search starts from them."""
+        started = self.clock()
+        earlier = self._recall()
+        self._trials = self._trials_before = len(earlier)
+        self._failures = sum(1 for record in earlier if record.failure is not None)
+        self._report(budget, started)
+        ended_by = "converged"
+        while True:
+            left = (budget.trials - self._trials) if budget.trials is not None else self.config.batch * 64
+            if budget.time_limit_s is not None and self.clock() - started >= budget.time_limit_s:
+                ended_by = "time"
+                break
+            if left <= 0:
+                ended_by = "budget"
+                break
+            batch = self.loop.propose(left)
+            if batch is None:
+                break
+            self._measure(batch)
+            self._report(budget, started)
+        seconds = self.clock() - started
+        self._save_cost_model()
+        return TuningSummary(
+            trials=self._trials,
+            failures=self._failures,
+            seconds=seconds,
+            ended_by=ended_by,
+            estimated_us=self.loop.estimated_us(),
+        )
+
+    def _recall(self) -> list[Record]:
+        others = self.store.training_set(
+            target_fingerprint=self.target.fingerprint, features_version=FEATURES_VERSION, limit=2_000
+        )
+        own_workloads = {task.workload.key for task in self.tasks}
+        self.loop.learn_from_other_work([record for record in others if record.workload not in own_workloads])
+        for task in self.tasks:
+            self.store.add_workload(task.workload)
+            self.loop.recall(task.key, self.store.seen(task.workload.key, target_fingerprint=self.target.fingerprint))
+        return self.store.own()
+
+    def _measure(self, batch: Batch) -> None:
+        task = self._by_key[batch.task.key]
+        jobs = [self._job(task, draft) for draft in batch.drafts]
+        built = self.builder.build(jobs)
+        runnable = [item for item in built if isinstance(item, Built)]
+        best_us = self.loop.best_us(task.key)
+        try:
+            timed = self.runner.time(runnable, abort_above_us=best_us * _ABORT_FACTOR if best_us else None)
+        finally:
+            for item in runnable:
+                item.library.unlink(missing_ok=True)
+        timings = iter(timed)
+        records, outcomes = [], []
+        for draft, item in zip(batch.drafts, built, strict=True):
+            result = next(timings) if isinstance(item, Built) else item
+            record, outcome = self._judge(task, draft, item, result)
+            records.append(record)
+            outcomes.append(outcome)
+        self.store.add(records)
+        self.loop.observe(batch, outcomes)
+        self._emit_trials(task, records, best_us)
+
+    def _job(self, task: TuningTask, draft: Draft) -> BuildJob:
+        space = task.spaces[draft.space]
+        return BuildJob(
+            task=task.source,
+            trace_json=space.trace_json(space.decisions(draft.genome)),
+            output=self.scratch / f"candidate-{next(self._names)}.so",
+            gene_instructions=tuple(gene.instruction for gene in space.genes),
+        )
+
+    def _judge(
+        self, task: TuningTask, draft: Draft, item: Built | Failure, result: Timed | Failure
+    ) -> tuple[Record, Outcome]:
+        space = task.spaces[draft.space]
+        decisions = item.decisions if isinstance(item, Built) else space.decisions(draft.genome)
+        genome = space.genome(decisions)
+        taken = draft if genome is None else Draft(space=draft.space, genome=genome)
+        cost_s = result.cost_s + (item.cost_s if isinstance(item, Built) else 0.0)
+        record = Record(
+            workload=task.workload.key,
+            target_fingerprint=self.target.fingerprint,
+            variant=space.variant,
+            decisions=decisions,
+            trace=space.trace_json(decisions),
+            latency_us=result.latency_us if isinstance(result, Timed) else None,
+            spread_us=result.spread_us if isinstance(result, Timed) else None,
+            failure=result.kind if isinstance(result, Failure) else None,
+            failure_message=result.message if isinstance(result, Failure) else "",
+            knobs=knobs_of_decisions(space, decisions),
+            features=tuple(float(value) for value in self.loop.features(task.key, taken)),
+            features_version=FEATURES_VERSION,
+            cost_s=cost_s,
+        )
+        return record, Outcome(draft=taken, latency_us=record.latency_us, cost_s=cost_s)
+
+    def _emit_trials(self, task: TuningTask, records: list[Record], best_us: float | None) -> None:
+        estimated_us = self.loop.estimated_us()
+        for record in records:
+            self._trials += 1
+            self._failures += record.failure is not None
+            if record.latency_us is not None:
+                best_us = record.latency_us if best_us is None else min(best_us, record.latency_us)
+            self.sink.emit(
+                TrialMeasured(
+                    number=self._trials,
+                    task=task.key,
+                    latency_us=record.latency_us,
+                    failure=record.failure.value if record.failure else None,
+                    task_best_us=best_us,
+                    estimated_us=estimated_us,
+                    knobs=record.knobs,
+                )
+            )
+
+    def _report(self, budget: Budget, started: float) -> None:
+        spent_s = self.clock() - started
+        here = self._trials - self._trials_before
+        fractions, etas = [0.0], []
+        if budget.trials is not None:
+            fractions.append(self._trials / budget.trials)
+            if here:
+                etas.append(spent_s / here * (budget.trials - self._trials))
+        if budget.time_limit_s is not None:
+            fractions.append(spent_s / budget.time_limit_s)
+            etas.append(max(0.0, budget.time_limit_s - spent_s))
+        self.sink.emit(
+            Progress(
+                trials_done=self._trials,
+                trials_total=budget.trials,
+                fraction=min(1.0, max(fractions)),
+                eta_s=min(etas) if etas else None,
+                estimated_us=self.loop.estimated_us(),
+            )
+        )
+
+    def _save_cost_model(self) -> None:
+        records = self.store.training_set(
+            target_fingerprint=self.target.fingerprint, features_version=FEATURES_VERSION, limit=_TRAINING_ROWS
+        )
+        samples = Samples.of(records)
+        if len(samples) < 32:
+            return
+        model = XGBCostModel(threads=self.target.threads, seed=self.seed)
+        model.fit(samples.features, samples.latency_us, samples.workloads)
+        stored = model.store(
+            samples, target_fingerprint=self.target.fingerprint, features_version=FEATURES_VERSION
+        )
+        version = self.models.save(stored)
+        quality = ", ".join(f"{name} {value:.2f}" for name, value in stored.rank_quality.items())
+        self.sink.emit(Log(message=f"cost model version {version}: {len(samples)} samples, held-out {quality or 'n/a'}"))
+
+
+def machine_of(target: TargetSpec) -> Machine:
+    return Machine(
+        threads=target.threads,
+        vector_bits=target.vector_bits,
+        l1_bytes=target.cache_bytes.get("l1", 32 * 1024),
+        l2_bytes=target.cache_bytes.get("l2", 1024 * 1024),
+    )
