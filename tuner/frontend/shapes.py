@@ -109,7 +109,7 @@ def output_specs(model: onnx.ModelProto, known: Mapping[str, TensorSpec]) -> tup
         raise ModelError(
             f"The shape of {', '.join(map(repr, dynamic))} depends on the data, or cannot be inferred.",
             code="dynamic_output",
-            hint="Cut the model before the operator that makes the shape depend on data (NonMaxSuppression, NonZero, …).",
+            hint="Cut the model before the operator whose shape depends on data (NonMaxSuppression, NonZero, …).",
             details={"outputs": dynamic},
         )
     return tuple(known[value.name] for value in model.graph.output)

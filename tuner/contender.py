@@ -1,0 +1,151 @@
+"""``python -m tuner.contender``: one network in a process of its own, run and timed on request.
+
+A compiled module can crash, and ONNX Runtime's threads keep spinning for about 30 ms after a run (measured): each
+network gets its own process, and only one is active at a time. ONNX Runtime keeps its default spinning, so that it
+is timed at its best.
+
+Requests are lines of JSON on standard input, answers lines of JSON on the original standard output (whatever native
+code prints goes to standard error):
+
+``{"run": IN.npz, "to": OUT.npz}``: runs every sample, arrays are named ``{sample}.{position}``; answers like ``time``
+``{"time": runs}``: times single runs on the first sample of the last ``run``; answers ``{"latency_us": [...]}``
+``{"error": message}`` answers a request that failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+Run = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+
+
+class _Contender:
+    """A loaded network: ``prepare`` keeps inputs in the network's own form, ``launch`` runs them, ``fetch`` copies."""
+
+    def prepare(self, arrays: Sequence[np.ndarray]) -> Any:
+        raise NotImplementedError
+
+    def launch(self, prepared: Any) -> Any:
+        raise NotImplementedError
+
+    def fetch(self, returned: Any) -> list[np.ndarray]:
+        raise NotImplementedError
+
+
+class _Compiled(_Contender):
+    def __init__(self, path: str) -> None:
+        os.environ["TVM_USE_RUNTIME_LIB"] = "1"
+        import tvm
+        from tvm.runtime import load_module, tensor
+        from tvm.runtime.vm import VirtualMachine
+
+        self._main = VirtualMachine(load_module(path), tvm.cpu())["main"]
+        self._tensor = tensor
+
+    def prepare(self, arrays: Sequence[np.ndarray]) -> Any:
+        return [self._tensor(array) for array in arrays]
+
+    def launch(self, prepared: Any) -> Any:
+        return self._main(*prepared)
+
+    def fetch(self, returned: Any) -> list[np.ndarray]:
+        outputs = [returned] if hasattr(returned, "numpy") else list(returned)
+        return [output.numpy() for output in outputs]
+
+
+class _OnnxRuntime(_Contender):
+    def __init__(self, path: str, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._names = [value.name for value in self._session.get_inputs()]
+
+    def prepare(self, arrays: Sequence[np.ndarray]) -> Any:
+        return dict(zip(self._names, arrays, strict=True))
+
+    def launch(self, prepared: Any) -> Any:
+        return self._session.run(None, prepared)
+
+    def fetch(self, returned: Any) -> list[np.ndarray]:
+        return [np.asarray(output) for output in returned]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tuner.contender")
+    parser.add_argument("path")
+    parser.add_argument("--kind", choices=["tvm", "onnxruntime"], required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    given = parser.parse_args()
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    try:
+        started = time.perf_counter()
+        network = _Compiled(given.path) if given.kind == "tvm" else _OnnxRuntime(given.path, given.threads)
+        answers.write(json.dumps({"load_s": time.perf_counter() - started}) + "\n")
+    except Exception as error:
+        answers.write(json.dumps({"error": _shown(error)}) + "\n")
+        return 1
+    prepared: list[Any] = []
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer: dict[str, object]
+            if "run" in request:
+                prepared = _prepare(network, request["run"])
+                answer = {"latency_us": _run(network, prepared, request["to"])}
+            else:
+                answer = {"latency_us": _time_us(network, prepared[0], request["time"])}
+        except Exception as error:
+            answer = {"error": _shown(error)}
+        answers.write(json.dumps(answer) + "\n")
+    return 0
+
+
+def _prepare(network: _Contender, path: str) -> list[Any]:
+    with np.load(path, allow_pickle=False) as given:
+        arrays = {name: given[name] for name in given.files}
+    samples = 1 + max(int(name.partition(".")[0]) for name in arrays)
+    positions = len(arrays) // samples
+    return [network.prepare([arrays[f"{s}.{p}"] for p in range(positions)]) for s in range(samples)]
+
+
+def _run(network: _Contender, prepared: list[Any], path: str) -> list[float]:
+    outputs: dict[str, Any] = {}
+    latencies = []
+    for sample, arguments in enumerate(prepared):
+        started = time.perf_counter()
+        returned = network.launch(arguments)
+        latencies.append((time.perf_counter() - started) * 1e6)
+        for position, array in enumerate(network.fetch(returned)):
+            outputs[f"{sample}.{position}"] = array
+    np.savez(path, **outputs)
+    return latencies
+
+
+def _time_us(network: _Contender, arguments: Any, runs: int) -> list[float]:
+    latencies = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        network.launch(arguments)
+        latencies.append((time.perf_counter() - started) * 1e6)
+    return latencies
+
+
+def _shown(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip()[-800:]}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""The parent's side of `tuner.contender`: a network in a child process, with deadlines and honest errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+import numpy as np
+
+from tuner.errors import WorkerError
+
+Sample = Mapping[str, np.ndarray]
+Kind = Literal["tvm", "onnxruntime"]
+
+
+class NetworkProcess:
+    """A network loaded in a child: a context manager that ends the child on exit.
+
+    Every method raises `WorkerError` when the child dies, answers an error, or misses its deadline.
+    ``load_s`` is what loading took inside the child (imports included), ``first_run_us`` the latency of the first
+    sample of the last `run`: cold, but good enough to tell how slow a network is.
+    """
+
+    def __init__(self, path: Path, *, kind: Kind, threads: int, name: str | None = None) -> None:
+        self.name = name or path.name
+        self.first_run_us = 0.0
+        self._directory = tempfile.TemporaryDirectory(prefix="network-")
+        environment = {
+            **os.environ,
+            "TVM_NUM_THREADS": str(threads),
+            # TVM's workers would pin themselves to cores by number, whatever else runs there.
+            "TVM_BIND_THREADS": "0",
+            "OMP_NUM_THREADS": str(threads),
+        }
+        root = str(Path(__file__).resolve().parents[1])
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
+        self._errors = Path(self._directory.name) / "stderr"
+        with self._errors.open("wb") as errors:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "tuner.contender", str(path), "--kind", kind, "--threads", str(threads)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=environment,
+            )
+        try:
+            self.load_s = float(str(self._answer(timeout_s=300)["load_s"]))
+        except BaseException:
+            self.close()
+            raise
+
+    def run(
+        self, samples: Sequence[Sample], inputs: Sequence[str], outputs: Sequence[str], *, timeout_s: float = 1800
+    ) -> list[dict[str, np.ndarray]]:
+        """Outputs by name, one dictionary a sample."""
+        given = Path(self._directory.name) / "in.npz"
+        taken = Path(self._directory.name) / "out.npz"
+        arrays = {f"{s}.{p}": sample[name] for s, sample in enumerate(samples) for p, name in enumerate(inputs)}
+        np.savez(given, **arrays)  # type: ignore[arg-type]
+        answer = self._ask({"run": str(given), "to": str(taken)}, timeout_s=timeout_s)
+        self.first_run_us = _numbers(answer)[0]
+        with np.load(taken, allow_pickle=False) as returned:
+            return [
+                {name: returned[f"{sample}.{position}"] for position, name in enumerate(outputs)}
+                for sample in range(len(samples))
+            ]
+
+    def time_us(self, runs: int, *, timeout_s: float = 1800) -> list[float]:
+        """Latencies of single runs on the first sample that `run` was given last."""
+        return _numbers(self._ask({"time": runs}, timeout_s=timeout_s))
+
+    def close(self) -> None:
+        if self._child.poll() is None:
+            self._child.kill()
+        self._child.wait()
+        for stream in (self._child.stdin, self._child.stdout):
+            if stream is not None:
+                stream.close()
+        self._directory.cleanup()
+
+    def __enter__(self) -> NetworkProcess:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _ask(self, request: dict[str, object], *, timeout_s: float) -> dict[str, object]:
+        assert self._child.stdin is not None
+        try:
+            self._child.stdin.write(json.dumps(request).encode() + b"\n")
+            self._child.stdin.flush()
+        except BrokenPipeError:
+            raise self._died() from None
+        return self._answer(timeout_s=timeout_s)
+
+    def _answer(self, *, timeout_s: float) -> dict[str, object]:
+        assert self._child.stdout is not None
+        descriptor = self._child.stdout.fileno()
+        received = b""
+        deadline = time.monotonic() + timeout_s
+        while not received.endswith(b"\n"):
+            remaining = deadline - time.monotonic()
+            if remaining <= 0 or not select.select([descriptor], [], [], remaining)[0]:
+                raise WorkerError(f"{self.name} did not answer within {timeout_s:.0f} s.", code="network_timeout")
+            part = os.read(descriptor, 1 << 20)
+            if not part:
+                raise self._died()
+            received += part
+        answer: dict[str, object] = json.loads(received)
+        if "error" in answer:
+            raise WorkerError(f"{self.name} could not be run: {answer['error']}", code="network_failed")
+        return answer
+
+    def _died(self) -> WorkerError:
+        status = self._child.wait()
+        printed = self._errors.read_text(errors="replace")[-1000:]
+        how = f"signal {-status}" if status < 0 else f"status {status}"
+        return WorkerError(
+            f"The process that ran {self.name} ended with {how}.", code="network_crashed", details={"stderr": printed}
+        )
+
+
+def _numbers(answer: dict[str, object]) -> list[float]:
+    latencies = answer["latency_us"]
+    assert isinstance(latencies, list)
+    return [float(value) for value in latencies]
