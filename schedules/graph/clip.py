@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from tvm import relax
-from tvm.ir import Call, IRModule
-from tvm.tirx import BufferLoad, BufferStore, For, Max, Min, PrimFunc
+from tvm.ir import Call, IRModule, TensorLoad
+from tvm.tirx import BufferStore, For, Max, Min, PrimFunc
 from tvm.s_tir import SBlockRealize
 
-from schedules.graph.rewrite import Walk, array_of, op_name, rewrite_main
+from schedules.graph.rewrite import Walk, array_of, dtype_of, op_name, rewrite_main
 
 _OPERATORS: dict[type, Callable[..., relax.Expr]] = {Max: relax.op.maximum, Min: relax.op.minimum}
 
@@ -56,14 +56,14 @@ def _bounded(function: object, call: Call) -> tuple[Callable[..., relax.Expr], r
     operator = _OPERATORS[type(store.value)]
     left, right = store.value.a, store.value.b
     arguments = list(call.args[1].fields)
-    if not isinstance(left, BufferLoad) or not _same_indices(left.indices, store.indices):
+    if not isinstance(left, TensorLoad) or not _same_indices(left.indices, store.indices):
         return None
-    buffers = [function.buffer_map[parameter] for parameter in function.params]
-    if not arguments or not left.buffer.same_as(buffers[0]):
+    buffers = list(function.params)
+    if not arguments or not left.source.same_as(buffers[0]):
         return None
     if len(arguments) == 1 and hasattr(right, "value"):
-        return operator, arguments[0], relax.const(float(right.value), str(left.buffer.dtype))
-    if len(arguments) == 2 and isinstance(right, BufferLoad) and right.buffer.same_as(buffers[1]):
+        return operator, arguments[0], relax.const(float(right.value), dtype_of(arguments[0]))
+    if len(arguments) == 2 and isinstance(right, TensorLoad) and right.source.same_as(buffers[1]):
         values = array_of(arguments[1])
         if values is not None and values.size == 1:
             return operator, arguments[0], relax.const(values.reshape(()), str(values.dtype))

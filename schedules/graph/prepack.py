@@ -1,0 +1,154 @@
+"""Weights in the order of their schedules, computed at build time with NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tvm import relax
+from tvm.ir import IRModule, TensorLoad
+from tvm.s_tir import SBlockRealize
+from tvm.tirx import Add, BufferStore, FloorDiv, FloorMod, For, IntImm, Mul, PrimFunc, Sub, Var
+
+from schedules.graph.rewrite import Walk, array_of, constant, op_name, rewrite_main
+
+Array = npt.NDArray[Any]
+
+
+def fold_prepacking(mod: IRModule) -> IRModule:
+    """Evaluate calls of functions that only move the elements of one constant.
+
+    The copies that `SplitLayoutRewritePreproc` makes are such functions; a reshape and a transpose do their work
+    at the speed of memory. Anything else is left to `FoldConstant`.
+
+    Before::
+
+        w1 = call_tir(conv_weight_prepack, (const,)); y = call_tir(conv, (x, w1))
+
+    After::
+
+        y = call_tir(conv, (x, const'))
+    """
+
+    def rule(walk: Walk, _variable: relax.Var, value: relax.Expr) -> relax.Expr | None:
+        if op_name(value) != "call_tir":
+            return None
+        arguments = list(value.args[1].fields)
+        values = array_of(arguments[0]) if len(arguments) == 1 else None
+        moved = None if values is None else move_elements(mod[value.args[0]], values)
+        return None if moved is None else constant(moved)
+
+    return rewrite_main(mod, rule)
+
+
+def move_elements(function: object, values: Array) -> Array | None:
+    """What a PrimFunc that copies its one input element by element to other places makes of ``values``.
+
+    Returns None unless every output axis is a digit of one input axis (``v``, ``v // a``, ``v % a``,
+    ``v % a // b``) and those digits together are all of it: then the copy is a reshape and a transpose.
+    """
+    copy = _copy(function)
+    if copy is None:
+        return None
+    store, axes, extents = copy
+    if tuple(extents) != values.shape:
+        return None
+    per_axis: list[list[tuple[int, int, int]]] = [[] for _ in axes]  # (stride, extent, output axis)
+    out_shape = [int(extent) for extent in store.buffer.shape]
+    for position, index in enumerate(store.indices):
+        digit = _digit(index, axes, extents)
+        if digit is None:
+            if out_shape[position] != 1:
+                return None
+            continue
+        axis, places = digit
+        changed = np.flatnonzero(places)
+        stride = int(changed[0]) if changed.size else extents[axis]
+        per_axis[axis].append((stride, out_shape[position], position))
+    split_shape: list[int] = []
+    source_of: dict[int, int] = {}
+    for axis, digits in enumerate(per_axis):
+        ordered = sorted(digits, key=lambda item: (-item[0], item[2]))
+        if not _is_mixed_radix(ordered, extents[axis]):
+            return None
+        for _stride, extent, position in ordered:
+            source_of[position] = len(split_shape)
+            split_shape.append(extent)
+        if not ordered:
+            split_shape.append(extents[axis])
+    order = [source_of[position] for position in sorted(source_of)]
+    order += [axis for axis in range(len(split_shape)) if axis not in order]
+    return np.ascontiguousarray(values.reshape(split_shape).transpose(order)).reshape(out_shape)
+
+
+def _is_mixed_radix(digits: list[tuple[int, int, int]], extent: int) -> bool:
+    """Whether digits, most significant first, spell every number below ``extent`` exactly once."""
+    below = 1
+    for stride, size, _position in reversed(digits):
+        if size != 1 and stride != below:
+            return False
+        below *= size
+    return below == extent
+
+
+def _copy(function: object) -> tuple[BufferStore, list[Var], list[int]] | None:
+    """The store of a function that is one block ``out[f(v)] = in[v]``, the block's axes and their extents."""
+    if not isinstance(function, PrimFunc) or len(function.params) != 2:
+        return None
+    statement = function.body
+    block = None
+    while isinstance(statement, For | SBlockRealize):
+        if isinstance(statement, SBlockRealize):
+            block = statement.block
+            statement = block.body
+        else:
+            statement = statement.body
+    if block is None or not isinstance(statement, BufferStore) or not isinstance(statement.value, TensorLoad):
+        return None
+    axes = [axis.var for axis in block.iter_vars]
+    read = list(statement.value.indices)
+    if len(read) != len(axes) or not all(a.same_as(b) for a, b in zip(read, axes, strict=True)):
+        return None
+    source, target = function.params
+    if not statement.value.source.same_as(source) or not statement.buffer.same_as(target):
+        return None
+    return statement, axes, [int(axis.dom.extent) for axis in block.iter_vars]
+
+
+def _digit(index: Any, axes: list[Var], extents: list[int]) -> tuple[int, Array] | None:
+    """The input axis that an output index depends on, and its value for every value of that axis."""
+    used = [number for number, axis in enumerate(axes) if _mentions(index, axis)]
+    if len(used) != 1:
+        return None
+    values = _evaluate(index, axes[used[0]], np.arange(extents[used[0]]))
+    return None if values is None else (used[0], values)
+
+
+def _mentions(expression: Any, variable: Var) -> bool:
+    if isinstance(expression, Var):
+        return bool(expression.same_as(variable))
+    return any(_mentions(getattr(expression, side), variable) for side in ("a", "b") if hasattr(expression, side))
+
+
+def _evaluate(expression: Any, variable: Var, values: Array) -> Array | None:
+    if isinstance(expression, Var):
+        return values if expression.same_as(variable) else None
+    if isinstance(expression, IntImm):
+        return np.full_like(values, int(expression.value))
+    if not isinstance(expression, Add | Sub | Mul | FloorDiv | FloorMod):
+        return None
+    left, right = _evaluate(expression.a, variable, values), _evaluate(expression.b, variable, values)
+    if left is None or right is None:
+        return None
+    match expression:
+        case Add():
+            return left + right
+        case Sub():
+            return left - right
+        case Mul():
+            return left * right
+        case FloorDiv():
+            return left // right
+        case _:
+            return left % right
