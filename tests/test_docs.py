@@ -1,0 +1,65 @@
+"""The documentation names every route, setting, command and error code that exists, and none that does not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from service.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "examples").glob("*.md")])
+ERROR_CODE = re.compile(r'(?:\bcode ?= ?|"code": )"([a-z]+(?:_[a-z]+)*)"')
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    text = (DOCS / "settings.md").read_text()
+    rows = dict(re.findall(r"^\| `TESSERA_(\w+)` \| (.*?) \|", text, re.MULTILINE))
+    for name, field in Settings.model_fields.items():
+        assert name.upper() in rows, f"TESSERA_{name.upper()} is missing in docs/settings.md"
+        if field.default_factory is None and field.default is not None:
+            documented = re.findall(r"`(\S+?)`", rows[name.upper()])
+            assert any(_same(value, field.default) for value in documented), f"{name}: {documented} ≠ {field.default}"
+    of_the_service = text[text.index("## Service") : text.index("## Command line")]
+    known = {name.upper() for name in Settings.model_fields}
+    assert set(re.findall(r"`TESSERA_(\w+)`", of_the_service)) <= known
+
+
+def _same(documented: str, default: object) -> bool:
+    if isinstance(default, int | float):
+        return documented.replace(".", "", 1).isdecimal() and float(documented) == float(default)
+    return documented == str(default)
+
+
+def test_every_error_code_is_documented() -> None:
+    text = (DOCS / "rest.md").read_text()
+    table = text[text.index("## Error codes") :]
+    documented = set(re.findall(r"`([a-z_]+)`", table))
+    raised = {
+        code
+        for folder in ("service", "tuner")
+        for path in (ROOT / folder).rglob("*.py")
+        for code in ERROR_CODE.findall(path.read_text())
+    }
+    assert len(raised) > 30
+    assert raised <= documented, f"undocumented in docs/rest.md: {sorted(raised - documented)}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    text = page.read_text()
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if link.startswith(("http://", "https://")):
+            continue
+        file, _, anchor = link.partition("#")
+        target = (page.parent / file) if file else page
+        assert target.exists(), f"{link} in {page.name}"
+        if anchor:
+            assert anchor in {_anchor(title) for title in re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)}
+
+
+def _anchor(title: str) -> str:
+    return re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-")
