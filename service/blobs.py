@@ -47,18 +47,18 @@ class BlobWriter:
         self._hash.update(chunk)
         self.size_bytes += len(chunk)
 
-    def flush(self) -> None:
-        """Make what was written readable at `path`."""
+    def sync(self) -> None:
+        """Make what was written durable, and readable at `path`."""
         with _storage_full():
             self._file.flush()
+            os.fsync(self._file.fileno())
 
     def keep(self) -> Blob:
         """Put the blob in its place, durably; a blob that is there already stays as it is."""
         sha256 = self._hash.hexdigest()
         place = blob_path(self._folder, sha256)
         with _storage_full():
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            self.sync()
             self._file.close()
             if place.exists():
                 self.path.unlink()
@@ -123,7 +123,7 @@ class BlobStore:
         """Raises OSError when nothing can be written."""
         with self.writer() as writer:
             writer.write(b"ready?")
-            writer.flush()
+            writer.sync()
 
     def remove_abandoned(self) -> int:
         """Remove temporary files that dead processes left; returns how many."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,9 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """One running service. ``engine`` is None where jobs are only read."""
+    """One running service. ``engine`` is None where jobs are only read; ``stopping`` ends open streams."""
 
     settings: Settings
     database: Database
     blobs: BlobStore
     engine: LocalEngine | None
+    stopping: threading.Event = field(default_factory=threading.Event)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from platformdirs import user_data_path
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 GIB = 1024**3
@@ -37,9 +37,25 @@ class Settings(BaseSettings):
     )
     shutdown_grace_s: int = Field(default=3, ge=0, description="How long open streams may delay a stop.")
 
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, path: Path) -> Path:
+        """Job processes are handed this path: it must not depend on where they run."""
+        return path.expanduser().absolute()
+
     @property
     def sqlalchemy_url(self) -> str:
         return self.database_url or f"sqlite:///{self.data_dir / 'tessera.sqlite3'}"
+
+    @property
+    def lock_path(self) -> Path:
+        """Held by the server that owns the data directory."""
+        return self.data_dir / "server.lock"
+
+    @property
+    def address_path(self) -> Path:
+        """Where that server says how it is reached."""
+        return self.data_dir / "server.json"
 
     @property
     def blobs_dir(self) -> Path:

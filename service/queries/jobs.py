@@ -62,6 +62,13 @@ def get_job(database: Database, job_id: str) -> JobSchema:
         return _schema(session, job, name)
 
 
+def get_state(database: Database, job_id: str) -> JobState | None:
+    """The job's state; None when the job is gone."""
+    with database.read() as session:
+        state = session.scalar(select(Job.state).where(Job.id == job_id))
+    return JobState(state) if state else None
+
+
 def find_job(session: Session, job_id: str) -> Job:
     job = session.get(Job, job_id)
     if job is None:

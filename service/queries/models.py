@@ -22,9 +22,7 @@ def list_models(database: Database, *, cursor: str | None = None, limit: int = D
     if cursor:
         created_at, model_id = decode_cursor(cursor, str, str)
         before = _parse_time(str(created_at))
-        query = query.where(
-            or_(Model.created_at < before, and_(Model.created_at == before, Model.id < str(model_id)))
-        )
+        query = query.where(or_(Model.created_at < before, and_(Model.created_at == before, Model.id < str(model_id))))
     with database.read() as session:
         rows = session.execute(query).all()
     models = [_schema(model, jobs) for model, jobs in rows[:limit]]

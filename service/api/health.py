@@ -1,0 +1,92 @@
+"""/healthz, /readyz and /metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from sqlalchemy import func, select
+
+from service.api.dependencies import ServicesDep
+from service.api.schemas import Health, Ready, ReadyCheck
+from service.database.tables import Artifact, Model, TrialRecord
+from service.database.upgrade import read_revisions
+from service.queries.jobs import count_jobs
+from service.services import Services
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz", summary="The process answers")
+async def healthz() -> Health:
+    return Health(status="ok")
+
+
+@router.get("/readyz", summary="Database at head, blobs writable, engine answers", responses={503: {"model": Ready}})
+def readyz(response: Response, services: ServicesDep) -> Ready:
+    checks = [_database(services), _blobs(services), _engine(services)]
+    ready = all(check.ok for check in checks)
+    response.status_code = 200 if ready else 503
+    return Ready(status="ok" if ready else "unavailable", checks=checks)
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+def metrics(services: ServicesDep) -> Response:
+    """Gauges are computed from the database at the scrape: they are right after a restart too."""
+    registry = CollectorRegistry()
+    registry.register(_DatabaseCollector(services))
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _database(services: Services) -> ReadyCheck:
+    try:
+        revisions = read_revisions(services.database)
+    except Exception as error:  # whatever the driver raises: it is not ready, and this says why
+        return ReadyCheck(name="database", ok=False, detail=str(error))
+    return ReadyCheck(name="database", ok=revisions.at_head, detail=f"revision {revisions.current}")
+
+
+def _blobs(services: Services) -> ReadyCheck:
+    try:
+        services.blobs.check_writable()
+    except Exception as error:
+        return ReadyCheck(name="blobs", ok=False, detail=str(error))
+    return ReadyCheck(name="blobs", ok=True)
+
+
+def _engine(services: Services) -> ReadyCheck:
+    if services.engine is None:
+        return ReadyCheck(name="engine", ok=True, detail="none: this server only reads jobs")
+    return ReadyCheck(name="engine", ok=services.engine.answers(), detail=services.engine.describe())
+
+
+class _DatabaseCollector(Collector):
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def collect(self) -> Iterator[Metric]:
+        jobs = GaugeMetricFamily("tessera_jobs", "Jobs by state.", labels=["state"])
+        for state, count in count_jobs(self._services.database).items():
+            jobs.add_metric([state.value], count)
+        yield jobs
+        with self._services.database.read() as session:
+            models, model_bytes = session.execute(select(func.count(), func.sum(Model.size_bytes))).one()
+            artifact_bytes = session.scalar(select(func.sum(Artifact.size_bytes)))
+            counted = session.execute(
+                select(TrialRecord.target_fingerprint, func.count(), func.count(TrialRecord.failure)).group_by(
+                    TrialRecord.target_fingerprint
+                )
+            ).all()
+        records = GaugeMetricFamily("tessera_records", "Stored trials by target.", labels=["target", "result"])
+        for fingerprint, count, failures in counted:
+            records.add_metric([fingerprint, "measured"], count - failures)
+            records.add_metric([fingerprint, "failed"], failures)
+        yield records
+        yield GaugeMetricFamily("tessera_models", "Uploaded models.", value=models)
+        yield GaugeMetricFamily("tessera_model_bytes", "Bytes of uploaded models.", value=model_bytes or 0)
+        yield GaugeMetricFamily("tessera_artifact_bytes", "Bytes of all artifacts.", value=artifact_bytes or 0)
+        ready = self._services.engine is not None and self._services.engine.answers()
+        yield GaugeMetricFamily("tessera_engine_up", "1 when the engine answers.", value=int(ready))

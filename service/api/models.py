@@ -1,0 +1,164 @@
+"""/models and /samples."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import FileResponse
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from service import preflight, uploads
+from service.api.dependencies import DEFAULT_PAGE, Cursor, Limit, ServicesDep, problem_responses
+from service.api.schemas import CheckReport, CheckRequest, ModelSchema, Page, SamplesSchema
+from service.errors import Invalid, TooLarge
+from service.queries import models as queries
+
+router = APIRouter(tags=["models"])
+
+_READ_BYTES = 1024**2
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "multipart/form-data": {
+                "schema": {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}}
+            },
+        },
+    }
+}
+Filename = Annotated[str, Query(max_length=255, description="the file's name, for people")]
+
+
+@router.post(
+    "/models",
+    status_code=201,
+    summary="Upload an ONNX model",
+    description="The raw bytes as the body (`curl --data-binary @model.onnx`), or one file as multipart/form-data "
+    "(`curl -F file=@model.onnx`). Known bytes answer 200 with the model that is here.",
+    responses={200: {"model": ModelSchema}, **problem_responses(400, 413, 422, 507)},
+    openapi_extra=_BODY,
+)
+async def upload_model(
+    request: Request, response: Response, services: ServicesDep, filename: Filename = ""
+) -> ModelSchema:
+    limit_bytes = services.settings.max_upload_bytes
+    async with _Body(request, limit_bytes=limit_bytes) as body:
+        uploaded = await uploads.upload_model(services, body.chunks(), filename=filename or body.filename)
+    response.status_code = 201 if uploaded.created else 200
+    response.headers["Location"] = f"/api/v1/models/{uploaded.resource.id}"
+    return uploaded.resource
+
+
+@router.post(
+    "/samples",
+    status_code=201,
+    summary="Upload samples",
+    description="An `.npz` with one array per model input (leading axis: samples); its id goes into a job's `samples`.",
+    responses={200: {"model": SamplesSchema}, **problem_responses(413, 422, 507)},
+    openapi_extra=_BODY,
+)
+async def upload_samples(
+    request: Request, response: Response, services: ServicesDep, filename: Filename = ""
+) -> SamplesSchema:
+    async with _Body(request, limit_bytes=services.settings.max_upload_bytes) as body:
+        uploaded = await uploads.upload_samples(services, body.chunks(), filename=filename or body.filename)
+    response.status_code = 201 if uploaded.created else 200
+    return uploaded.resource
+
+
+@router.get("/models", summary="List models, newest first", responses=problem_responses(422))
+def list_models(services: ServicesDep, cursor: Cursor = None, limit: Limit = DEFAULT_PAGE) -> Page[ModelSchema]:
+    return queries.list_models(services.database, cursor=cursor, limit=limit)
+
+
+@router.get("/models/{model_id}", summary="Read one model", responses=problem_responses(404))
+def get_model(model_id: str, services: ServicesDep) -> ModelSchema:
+    return queries.get_model(services.database, model_id)
+
+
+@router.get("/models/{model_id}/content", summary="Download the model's file", responses=problem_responses(404))
+def get_content(model_id: str, services: ServicesDep) -> FileResponse:
+    model = queries.get_model(services.database, model_id)
+    return FileResponse(
+        services.blobs.path(model.id),
+        media_type="application/octet-stream",
+        filename=model.filename,
+        headers={"ETag": f'"{model.id}"'},
+    )
+
+
+@router.delete(
+    "/models/{model_id}",
+    status_code=204,
+    summary="Delete a model that no job uses",
+    responses=problem_responses(404, 409),
+)
+def delete_model(model_id: str, services: ServicesDep) -> None:
+    uploads.delete_model(services, model_id)
+
+
+@router.post(
+    "/models/{model_id}/check",
+    summary="Preflight: can this model be tuned for this target?",
+    description="Imports the model in a process of its own. A model that cannot be used answers with a problem that "
+    "names everything that is in the way at once.",
+    responses=problem_responses(404, 422, 503),
+)
+def check_model(model_id: str, request: CheckRequest, services: ServicesDep) -> CheckReport:
+    return preflight.check(services, model_id, target=request.target, input_shapes=request.input_shapes)
+
+
+class _Body:
+    """The uploaded file of a request, raw or multipart, as a stream of chunks."""
+
+    def __init__(self, request: Request, *, limit_bytes: int) -> None:
+        self._request = request
+        self._limit_bytes = limit_bytes
+        self._file: UploadFile | None = None
+        self.filename = ""
+
+    async def __aenter__(self) -> _Body:
+        declared = self._request.headers.get("content-length", "")
+        # A multipart body is a little longer than its file; a file too long is found while it is received.
+        if declared.isdecimal() and int(declared) > self._limit_bytes + _READ_BYTES:
+            raise TooLarge(
+                f"The upload is larger than {self._limit_bytes} bytes.", details={"max_bytes": self._limit_bytes}
+            )
+        if self._request.headers.get("content-type", "").startswith("multipart/form-data"):
+            await self._parse()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._file is not None:
+            await self._file.close()
+
+    async def _parse(self) -> None:
+        async def capped() -> AsyncIterator[bytes]:
+            received = 0
+            async for chunk in self._request.stream():
+                received += len(chunk)
+                if received > self._limit_bytes + _READ_BYTES:
+                    raise TooLarge(f"The upload is larger than {self._limit_bytes} bytes.")
+                yield chunk
+
+        try:
+            form = await MultiPartParser(self._request.headers, capped(), max_files=1, max_fields=10).parse()  # type: ignore[arg-type]
+        except MultiPartException as error:
+            raise Invalid(f"The form cannot be read: {error.message}", code="invalid_form") from None
+        files = [value for value in form.values() if isinstance(value, UploadFile)]
+        if not files:
+            raise Invalid("The form has no file.", code="invalid_form", hint="Send it as: curl -F file=@model.onnx URL")
+        self._file = files[0]
+        self.filename = self._file.filename or ""
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        if self._file is None:
+            async for chunk in self._request.stream():
+                yield chunk
+            return
+        while chunk := await self._file.read(_READ_BYTES):
+            yield chunk

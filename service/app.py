@@ -1,0 +1,86 @@
+"""The web application. It loads neither TVM nor ONNX: whatever touches a model runs in a process of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.concurrency import run_in_threadpool
+
+from service import __version__
+from service.api import artifacts, cost_models, health, jobs, models, problems, records, reference, targets
+from service.api.guard import Guard
+from service.blobs import BlobStore
+from service.dashboard.routes import router as dashboard
+from service.database import Database
+from service.database.upgrade import upgrade
+from service.engine.local import LocalEngine
+from service.ownership import own
+from service.services import Services
+from service.settings import Settings
+
+_DESCRIPTION = """Tune ONNX models for a device: upload a model, start a job, follow it, download the bundle.
+
+Errors are RFC 9457 problems with a stable `code` and a `hint`. Lists take `cursor` and `limit`. Units are in the
+names (`_us`, `_s`, `_bytes`)."""
+
+
+def create_app(
+    settings: Settings | None = None, *, engine: bool = True, job_command: Sequence[str] | None = None
+) -> FastAPI:
+    """The application on ``settings.data_dir``, which it owns while it runs (raises `DataDirInUse` at start).
+
+    Without ``engine`` jobs are only kept, nothing runs them. ``job_command`` replaces what runs a job.
+    """
+    settings = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with ExitStack() as stack:
+            app.state.services = await run_in_threadpool(_open, stack, settings, engine, job_command)
+            yield
+            app.state.services.stopping.set()
+            await run_in_threadpool(stack.close)
+
+    app = FastAPI(
+        title="Tessera",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/v1/openapi.json",
+    )
+    problems.install(app, logging.getLogger("tessera"))
+    app.add_middleware(Guard)
+    for router in (models.router, targets.router, jobs.router, artifacts.router, records.router, cost_models.router):
+        app.include_router(router, prefix="/api/v1")
+    app.include_router(health.router)
+    app.include_router(dashboard)
+    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "dashboard" / "static"), name="static")
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        return HTMLResponse(reference.render(app.openapi()))
+
+    return app
+
+
+def _open(stack: ExitStack, settings: Settings, with_engine: bool, job_command: Sequence[str] | None) -> Services:
+    stack.enter_context(own(settings))
+    database = Database(settings.sqlalchemy_url)
+    stack.callback(database.close)
+    upgrade(database)
+    blobs = BlobStore(settings.blobs_dir)
+    blobs.remove_abandoned()
+    engine = None
+    if with_engine:
+        engine = LocalEngine(settings, database, **({"command": job_command} if job_command else {}))
+        engine.start()
+        stack.callback(engine.stop)
+    return Services(settings=settings, database=database, blobs=blobs, engine=engine)

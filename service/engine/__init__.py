@@ -1,0 +1,1 @@
+"""Engines: they place and supervise job processes. What an engine forgets, the database still knows."""

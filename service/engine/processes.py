@@ -1,0 +1,97 @@
+"""Processes of jobs: recognizing one after a restart, and ending its whole tree.
+
+Every process of a job carries ``TESSERA_JOB=<job id>`` in its environment, which children inherit: so a worker is
+found even when its parent is dead and it made a session of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import psutil
+
+JOB_VARIABLE = "TESSERA_JOB"
+_ROOT = Path(__file__).parents[2]
+_SWEEP_S = 0.05
+# Start times come from the kernel in clock ticks (10 ms); the boot time that is added may shift a little.
+_SAME_START_S = 1.0
+
+
+def python_module(name: str) -> tuple[str, ...]:
+    """The command that runs a module of ours; -P keeps the folder that we happen to be in out of its path."""
+    return (sys.executable, "-P", "-m", name)
+
+
+def child_environment(job_id: str, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Our environment with the job's mark, for a child that imports the packages that this process runs."""
+    path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH", "")]))
+    return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", JOB_VARIABLE: job_id, **(extra or {})}
+
+
+def start_time(pid: int) -> float:
+    """When the process started, in seconds since the epoch; raises psutil.NoSuchProcess."""
+    return float(psutil.Process(pid).create_time())
+
+
+def is_alive(pid: int, started_at: float) -> bool:
+    """Whether this very process (and not another with a recycled pid) is running; a zombie is not."""
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - started_at) < _SAME_START_S and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def end_job_processes(job_id: str, *, pid: int | None, started_at: float | None, within_s: float = 4.0) -> bool:
+    """Kill everything that belongs to a job; True when nothing of it is left.
+
+    Sweeps until a look finds none: what was forked between a look and its kill is caught by the next one.
+    """
+    deadline = time.monotonic() + within_s
+    while True:
+        found = False
+        for process in _processes_of(job_id, pid, started_at):
+            found = True
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        if not found:
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_SWEEP_S)
+
+
+def _processes_of(job_id: str, pid: int | None, started_at: float | None) -> Iterator[psutil.Process]:
+    seen = {os.getpid()}
+    if pid is not None and started_at is not None and is_alive(pid, started_at):
+        try:
+            root = psutil.Process(pid)
+            family = [root, *root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            family = []
+        for process in family:
+            if _running(process) and process.pid not in seen:
+                seen.add(process.pid)
+                yield process
+    for process in psutil.process_iter():
+        if process.pid in seen:
+            continue
+        try:
+            mine = process.environ().get(JOB_VARIABLE) == job_id
+        except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
+            continue
+        if mine and _running(process):
+            yield process
+
+
+def _running(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

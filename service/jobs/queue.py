@@ -1,0 +1,172 @@
+"""What changes a job's state: every function is one transaction, and only along `TRANSITIONS`.
+
+Two processes may race for any of these: the condition on the state inside the UPDATE decides, and the loser is told.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.orm import Session
+
+from service.database import Database
+from service.database.base import now
+from service.database.tables import Job, JobEvent, TrialRecord
+from service.jobs.states import ACTIVE_STATES, JobState, sources_of
+
+_FIRST_RETRY_DELAY_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActiveJob:
+    """A job that has, or had, a process."""
+
+    id: str
+    state: JobState
+    stage: str | None
+    pid: int | None
+    pid_started_at: float | None
+    silent_s: float
+
+
+def claim_next(database: Database) -> str | None:
+    """Take the oldest job that may start; None when there is none. One atomic statement: nobody else gets it."""
+    with database.write() as session:
+        due = (
+            select(Job.id)
+            .where(Job.state == JobState.QUEUED.value, or_(Job.not_before.is_(None), Job.not_before <= now()))
+            .order_by(Job.id)
+            .limit(1)
+            .scalar_subquery()
+        )
+        job_id = session.scalar(
+            update(Job)
+            .where(Job.id == due, Job.state == JobState.QUEUED.value)
+            .values(
+                state=JobState.RUNNING.value,
+                attempts=Job.attempts + 1,
+                started_at=func.coalesce(Job.started_at, now()),
+                heartbeat_at=now(),
+                pid=None,
+                pid_started_at=None,
+                records_at_claim=select(func.count())
+                .select_from(TrialRecord)
+                .where(TrialRecord.job_id == Job.id)
+                .scalar_subquery(),
+            )
+            .returning(Job.id)
+            .execution_options(synchronize_session=False)
+        )
+        if job_id is not None:
+            attempts = session.scalar(select(Job.attempts).where(Job.id == job_id))
+            _add_event(session, job_id, "state", {"state": JobState.RUNNING.value, "attempts": attempts})
+        return job_id
+
+
+def set_process(database: Database, job_id: str, *, pid: int, started_at: float) -> None:
+    """Remember the job's process, so that it is found again after a restart."""
+    with database.write() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(pid=pid, pid_started_at=started_at))
+
+
+def beat(database: Database, job_id: str) -> JobState | None:
+    """Say that the job's process is alive; returns the job's state, None when the job is gone."""
+    with database.write() as session:
+        state = session.scalar(update(Job).where(Job.id == job_id).values(heartbeat_at=now()).returning(Job.state))
+        return JobState(state) if state else None
+
+
+def active_jobs(database: Database) -> list[ActiveJob]:
+    """The jobs that are running or being cancelled."""
+    query = select(Job.id, Job.state, Job.stage, Job.pid, Job.pid_started_at, Job.heartbeat_at).where(
+        Job.state.in_([state.value for state in ACTIVE_STATES])
+    )
+    moment = now()
+    with database.read() as session:
+        return [
+            ActiveJob(
+                id=row.id,
+                state=JobState(row.state),
+                stage=row.stage,
+                pid=row.pid,
+                pid_started_at=row.pid_started_at,
+                silent_s=(moment - row.heartbeat_at).total_seconds() if row.heartbeat_at else 0.0,
+            )
+            for row in session.execute(query)
+        ]
+
+
+def request_cancel(database: Database, job_id: str) -> JobState | None:
+    """A waiting job is cancelled at once, a running one is marked for its engine.
+
+    Returns the new state, or None when the job was in a final state already (or is not there).
+    """
+    with database.write() as session:
+        for source, state in ((JobState.QUEUED, JobState.CANCELLED), (JobState.RUNNING, JobState.CANCELLING)):
+            if _move(session, job_id, state, sources=frozenset({source})):
+                return state
+        current = session.scalar(select(Job.state).where(Job.id == job_id))
+        return JobState.CANCELLING if current == JobState.CANCELLING else None
+
+
+def finish(
+    database: Database,
+    job_id: str,
+    state: JobState,
+    *,
+    outcome: str | None = None,
+    error: dict[str, Any] | None = None,
+) -> bool:
+    """End a job; False when another end (or a cancellation) was faster."""
+    with database.write() as session:
+        return _move(session, job_id, state, sources=sources_of(state), outcome=outcome, error=error)
+
+
+def requeue(database: Database, job_id: str, *, reason: str, crash: str | None, barren_attempts: int) -> bool:
+    """Put a job whose process died back into the queue, later each time that it got nowhere."""
+    delay_s = _FIRST_RETRY_DELAY_S * 2 ** (barren_attempts - 1) if barren_attempts else 0.0
+    with database.write() as session:
+        moved = _move(
+            session,
+            job_id,
+            JobState.QUEUED,
+            sources=frozenset({JobState.RUNNING}),
+            not_before=now() + timedelta(seconds=delay_s),
+            barren_attempts=barren_attempts,
+            crash=crash,
+            pid=None,
+            pid_started_at=None,
+            eta_s=None,
+        )
+        if moved:
+            _add_event(session, job_id, "log", {"level": "warning", "message": reason})
+        return moved
+
+
+def _move(session: Session, job_id: str, state: JobState, *, sources: frozenset[JobState], **values: Any) -> bool:
+    """The one place where ``state`` changes. None values of outcome and error leave those columns as they are."""
+    assert sources <= sources_of(state)
+    values = {name: value for name, value in values.items() if value is not None or name not in ("outcome", "error")}
+    if state in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED):
+        values |= {"finished_at": now(), "eta_s": None, "pid": None, "pid_started_at": None}
+    moved = session.scalar(
+        update(Job)
+        .where(Job.id == job_id, Job.state.in_([source.value for source in sources]))
+        .values(state=state.value, **values)
+        .returning(Job.id)
+        .execution_options(synchronize_session=False)
+    )
+    if moved is None:
+        return False
+    told: dict[str, Any] = {"state": state.value}
+    told |= {name: values[name] for name in ("outcome", "error") if name in values}
+    _add_event(session, job_id, "state", told)
+    return True
+
+
+def _add_event(session: Session, job_id: str, kind: str, data: dict[str, Any]) -> None:
+    session.add(JobEvent(job_id=job_id, kind=kind, data=data))
+    session.flush()

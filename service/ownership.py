@@ -1,0 +1,70 @@
+"""One server a data directory: the lock, and where its owner is reached."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from service.errors import DataDirInUse
+from service.settings import Settings
+
+
+@contextlib.contextmanager
+def own(settings: Settings) -> Iterator[None]:
+    """Own the data directory; raises `DataDirInUse` at once when another process does.
+
+    The kernel drops the lock with the process, whatever kills it.
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(settings.lock_path, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        url = owner_url(settings)
+        raise DataDirInUse(
+            f"Another server uses the data directory {settings.data_dir}{f' ({url})' if url else ''}."
+        ) from None
+    try:
+        yield
+    finally:
+        settings.address_path.unlink(missing_ok=True)
+        lock.release()
+
+
+def announce(settings: Settings, url: str) -> None:
+    """Tell other processes where this server is reached. To be called by the owner."""
+    temporary = settings.address_path.with_suffix(".tmp")
+    temporary.write_text(json.dumps({"url": url, "pid": os.getpid()}))
+    temporary.replace(settings.address_path)
+
+
+def owner_url(settings: Settings) -> str | None:
+    """The URL of the server that owns the data directory now, or None."""
+    if not is_owned(settings):
+        return None
+    return _announced(settings.address_path)
+
+
+def is_owned(settings: Settings) -> bool:
+    if not settings.lock_path.exists():
+        return False
+    lock = FileLock(settings.lock_path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def _announced(path: Path) -> str | None:
+    try:
+        url = json.loads(path.read_text())["url"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return url if isinstance(url, str) else None

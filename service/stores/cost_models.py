@@ -1,0 +1,61 @@
+"""`CostModelStore` on the database and the blob store."""
+
+from __future__ import annotations
+
+from sqlalchemy import func, select
+
+from service.blobs import BlobStore
+from service.database import Database
+from service.database.tables import CostModel
+from tuner.cost_model_store import StoredCostModel
+
+
+class DatabaseCostModelStore:
+    """Versions count from 1 for every target fingerprint."""
+
+    def __init__(self, database: Database, blobs: BlobStore) -> None:
+        self._database = database
+        self._blobs = blobs
+
+    def load(self, target_fingerprint: str) -> StoredCostModel | None:
+        with self._database.read() as session:
+            row = session.scalar(
+                select(CostModel)
+                .where(CostModel.target_fingerprint == target_fingerprint)
+                .order_by(CostModel.version.desc())
+                .limit(1)
+            )
+        if row is None:
+            return None
+        return StoredCostModel(
+            target_fingerprint=row.target_fingerprint,
+            features_version=row.features_version,
+            model=self._blobs.path(row.model_sha256).read_bytes(),
+            samples=self._blobs.path(row.samples_sha256).read_bytes(),
+            sample_count=row.sample_count,
+            training_set_sha256=row.training_set_sha256,
+            rank_quality=row.rank_quality,
+        )
+
+    def save(self, model: StoredCostModel) -> int:
+        booster = self._blobs.put_bytes(model.model)
+        samples = self._blobs.put_bytes(model.samples)
+        with self._database.write() as session:
+            newest = session.scalar(
+                select(func.max(CostModel.version)).where(CostModel.target_fingerprint == model.target_fingerprint)
+            )
+            version = (newest or 0) + 1
+            session.add(
+                CostModel(
+                    target_fingerprint=model.target_fingerprint,
+                    version=version,
+                    features_version=model.features_version,
+                    model_sha256=booster.sha256,
+                    samples_sha256=samples.sha256,
+                    size_bytes=booster.size_bytes,
+                    sample_count=model.sample_count,
+                    training_set_sha256=model.training_set_sha256,
+                    rank_quality=model.rank_quality,
+                )
+            )
+        return version

@@ -1,0 +1,158 @@
+"""`EventSink` on the database: every event becomes a row, and the job reads as its last events say."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from functools import singledispatchmethod
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from service.database import Database
+from service.database.base import now
+from service.database.tables import Job, JobEvent, Task, TrialRecord
+from tuner.events import (
+    BaselineMeasured,
+    Event,
+    Finished,
+    Log,
+    Preflight,
+    Progress,
+    StageStarted,
+    TasksExtracted,
+    TrialMeasured,
+)
+
+
+class JobReporter:
+    """Writes the events of one job, each in one transaction: it is durable when `emit` returns.
+
+    Log events go to standard output too, which is the job's log file.
+    """
+
+    def __init__(self, database: Database, job_id: str) -> None:
+        self._database = database
+        self._job_id = job_id
+
+    def emit(self, event: Event) -> None:
+        if isinstance(event, Log):
+            print(f"{event.level}: {event.message}", file=sys.stdout, flush=True)
+        elif isinstance(event, StageStarted):
+            print(f"stage: {event.stage.value}", file=sys.stdout, flush=True)
+        with self._database.write() as session:
+            session.add(JobEvent(job_id=self._job_id, kind=event.kind, data=_json_ready(event.data())))
+            self._set(session, heartbeat_at=now())
+            self._apply(event, session)
+
+    def _set(self, session: Session, **values: Any) -> None:
+        session.execute(
+            update(Job).where(Job.id == self._job_id).values(**values).execution_options(synchronize_session=False)
+        )
+
+    @singledispatchmethod
+    def _apply(self, event: Event, session: Session) -> None:
+        """Update the job's row; events that only belong into the stream change nothing."""
+
+    @_apply.register
+    def _(self, event: StageStarted, session: Session) -> None:
+        self._set(session, stage=event.stage.value)
+
+    @_apply.register
+    def _(self, event: Preflight, session: Session) -> None:
+        self._set(session, preflight=_json_ready(event.report))
+
+    @_apply.register
+    def _(self, event: TasksExtracted, session: Session) -> None:
+        # A resumed job extracts the same tasks again; what is known of their best stays.
+        known = {task.key: task for task in session.scalars(select(Task).where(Task.job_id == self._job_id))}
+        for position, summary in enumerate(event.tasks):
+            task = known.pop(summary.key, None)
+            if task is None:
+                task = Task(job_id=self._job_id, key=summary.key, knobs={})
+                session.add(task)
+            task.position = position
+            task.name = summary.name
+            task.workload = summary.workload
+            task.weight = summary.weight
+            task.flops = summary.flops
+            task.tunable = summary.tunable
+        for stale in known.values():
+            session.delete(stale)
+
+    @_apply.register
+    def _(self, event: TrialMeasured, session: Session) -> None:
+        # The tuner adds a batch's records and then tells of them in the same order: their numbers agree.
+        session.execute(
+            update(TrialRecord)
+            .where(TrialRecord.job_id == self._job_id, TrialRecord.number == event.number)
+            .values(task=event.task, task_best_us=event.task_best_us, estimated_us=event.estimated_us)
+            .execution_options(synchronize_session=False)
+        )
+        values: dict[str, Any] = {"best_us": event.task_best_us}
+        if event.latency_us is not None and event.latency_us == event.task_best_us:
+            values["knobs"] = _json_ready(event.knobs)
+        if event.task_best_us is not None:
+            session.execute(
+                update(Task)
+                .where(Task.job_id == self._job_id, Task.key == event.task)
+                .values(**values)
+                .execution_options(synchronize_session=False)
+            )
+        self._set(
+            session,
+            trials_done=event.number,
+            estimated_us=func.coalesce(event.estimated_us, Job.estimated_us),
+        )
+
+    @_apply.register
+    def _(self, event: Progress, session: Session) -> None:
+        self._set(
+            session,
+            trials_done=event.trials_done,
+            trials_total=func.coalesce(event.trials_total, Job.trials_total),
+            fraction=event.fraction,
+            eta_s=event.eta_s,
+            estimated_us=func.coalesce(event.estimated_us, Job.estimated_us),
+        )
+
+    @_apply.register
+    def _(self, event: BaselineMeasured, session: Session) -> None:
+        self._set(
+            session,
+            baseline_us=event.latency_us,
+            baseline_spread_us=event.spread_us,
+            onnxruntime_us=event.onnxruntime_us,
+        )
+
+    @_apply.register
+    def _(self, event: Finished, session: Session) -> None:
+        best_us = event.tuned_us if event.outcome == "improved" else event.untuned_us
+        self._set(
+            session,
+            result=_json_ready(event.data()),
+            best_us=best_us,
+            best_spread_us=event.tuned_spread_us if event.outcome == "improved" else None,
+            best_measured=best_us is not None,
+            baseline_us=func.coalesce(event.untuned_us, Job.baseline_us),
+            onnxruntime_us=func.coalesce(event.onnxruntime_us, Job.onnxruntime_us),
+            fraction=1.0,
+            eta_s=0.0,
+        )
+
+
+def _json_ready(data: dict[str, Any]) -> dict[str, Any]:
+    """Plain JSON: tuples become lists, enums their values, and numbers that JSON has not become None."""
+    return json.loads(json.dumps(_finite(data), default=str))  # type: ignore[no-any-return]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,27 @@
+"""Adding targets."""
+
+from __future__ import annotations
+
+from service.api.schemas import TargetCreate, TargetSchema
+from service.database.tables import Target
+from service.errors import Conflict, Invalid
+from service.queries.targets import get_target, spec_from_dict
+from service.services import Services
+from tuner.targets import host_target, list_targets
+
+
+def create_target(services: Services, request: TargetCreate) -> TargetSchema:
+    """Store a target; raises `Conflict` (``target_exists``) and `Invalid` (``invalid_target``)."""
+    if request.tvm.get("kind") != "llvm":
+        raise Invalid("Only LLVM targets can be built.", code="invalid_target", hint='Give a "kind": "llvm" in "tvm".')
+    spec = spec_from_dict({**request.model_dump(), "device": request.device or host_target().device})
+    with services.database.write() as session:
+        taken = request.name in {known.name for known in list_targets()} or session.get(Target, request.name)
+        if taken:
+            raise Conflict(
+                f"There is a target named {request.name!r} already.",
+                code="target_exists",
+                hint="Choose another name: records belong to a target as it was measured.",
+            )
+        session.add(Target(name=spec.name, spec=spec.as_dict()))
+    return get_target(services.database, spec.name)

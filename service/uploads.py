@@ -1,0 +1,140 @@
+"""Taking uploads: streamed into the blob store, looked at, and only then made visible."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
+from typing import Generic, TypeVar
+
+from sqlalchemy import select
+from starlette.concurrency import run_in_threadpool
+
+from service.api.schemas import ModelSchema, SamplesSchema
+from service.blobs import BlobWriter
+from service.database.tables import Job, Model, Samples
+from service.errors import Conflict, Invalid, TooLarge
+from service.onnx_sniff import OnnxSummary, sniff
+from service.queries.models import find_model, get_model
+from service.references import delete_unreferenced
+from service.services import Services
+
+_BUFFER_BYTES = 1024**2
+_MAX_NAME_LENGTH = 200
+_DEFAULT_FILENAME = "model.onnx"
+
+
+Schema = TypeVar("Schema")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uploaded(Generic[Schema]):
+    resource: Schema
+    created: bool
+
+
+async def upload_model(services: Services, chunks: AsyncIterator[bytes], *, filename: str) -> Uploaded[ModelSchema]:
+    """Store a model. The same bytes again answer with the model that is known, whatever its name.
+
+    Raises `TooLarge`, `NotOnnx`, `Invalid` (``external_data``, ``unsupported_opset``); nothing is kept then.
+    """
+    filename = clean_filename(filename, default=_DEFAULT_FILENAME)
+    with services.blobs.writer() as writer:
+        await _receive(writer, chunks, limit_bytes=services.settings.max_upload_bytes)
+        summary = await run_in_threadpool(sniff, writer.path, max_opset=services.settings.max_opset)
+        return await run_in_threadpool(_keep_model, services, writer, summary, filename)
+
+
+async def upload_samples(services: Services, chunks: AsyncIterator[bytes], *, filename: str) -> Uploaded[SamplesSchema]:
+    """Store an ``.npz`` of inputs; raises `TooLarge` and `Invalid` (``samples_invalid``)."""
+    filename = clean_filename(filename, default="samples.npz")
+    with services.blobs.writer() as writer:
+        await _receive(writer, chunks, limit_bytes=services.settings.max_upload_bytes)
+        await run_in_threadpool(_check_npz, writer)
+        return await run_in_threadpool(_keep_samples, services, writer, filename)
+
+
+def delete_model(services: Services, model_id: str) -> None:
+    """Delete a model that no job uses; raises `NotFound` and `Conflict` (``model_in_use``)."""
+    with services.database.write() as session:
+        model = find_model(session, model_id)
+        if session.scalar(select(Job.id).where(Job.model_id == model.id).limit(1)) is not None:
+            raise Conflict("Jobs use this model.", code="model_in_use", hint="Delete the jobs of the model first.")
+        session.delete(model)
+        session.flush()
+        delete_unreferenced(session, services.blobs, [model.id])
+
+
+def clean_filename(filename: str, *, default: str) -> str:
+    """The last part of a name that a client gave, without control characters."""
+    name = PurePosixPath(filename.replace("\\", "/")).name
+    name = re.sub(r"[\x00-\x1f\x7f\"]", "", name).strip()[:_MAX_NAME_LENGTH]
+    return name or default
+
+
+async def _receive(writer: BlobWriter, chunks: AsyncIterator[bytes], *, limit_bytes: int) -> None:
+    """Write the stream in pieces of a megabyte, off the event loop; at the cap it stops reading."""
+    buffer = bytearray()
+    received = 0
+    async for chunk in chunks:
+        received += len(chunk)
+        if received > limit_bytes:
+            raise TooLarge(f"The upload is larger than {limit_bytes} bytes.", details={"max_bytes": limit_bytes})
+        buffer += chunk
+        if len(buffer) >= _BUFFER_BYTES:
+            await run_in_threadpool(writer.write, bytes(buffer))
+            buffer.clear()
+    await run_in_threadpool(writer.write, bytes(buffer))
+    await run_in_threadpool(writer.sync)
+
+
+def _keep_model(services: Services, writer: BlobWriter, summary: OnnxSummary, filename: str) -> Uploaded[ModelSchema]:
+    # The blob takes its place while the writer's lock is held: no deletion can come between blob and row.
+    with services.database.write() as session:
+        blob = writer.keep()
+        created = session.get(Model, blob.sha256) is None
+        if created:
+            session.add(
+                Model(
+                    id=blob.sha256,
+                    name=PurePosixPath(filename).stem,
+                    filename=filename,
+                    size_bytes=blob.size_bytes,
+                    producer=summary.producer[:_MAX_NAME_LENGTH],
+                    ir_version=summary.ir_version,
+                    opset=summary.opset,
+                    node_count=summary.node_count,
+                    inputs=[asdict(value) for value in summary.inputs],
+                    outputs=[asdict(value) for value in summary.outputs],
+                )
+            )
+    return Uploaded(resource=get_model(services.database, blob.sha256), created=created)
+
+
+def _check_npz(writer: BlobWriter) -> None:
+    try:
+        with zipfile.ZipFile(writer.path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        names = []
+    if not names or not all(name.endswith(".npy") for name in names):
+        raise Invalid(
+            "The samples are not an .npz file of arrays.",
+            code="samples_invalid",
+            hint="Write them with numpy.savez(path, input_name=array, …), one array per model input.",
+        )
+
+
+def _keep_samples(services: Services, writer: BlobWriter, filename: str) -> Uploaded[SamplesSchema]:
+    with services.database.write() as session:
+        blob = writer.keep()
+        row = session.get(Samples, blob.sha256)
+        created = row is None
+        if row is None:
+            row = Samples(id=blob.sha256, filename=filename, size_bytes=blob.size_bytes)
+            session.add(row)
+            session.flush()
+        schema = SamplesSchema(id=row.id, filename=row.filename, size_bytes=row.size_bytes, created_at=row.created_at)
+    return Uploaded(resource=schema, created=created)
