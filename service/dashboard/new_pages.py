@@ -1,0 +1,141 @@
+"""Starting a job: upload a model or take one that is here, check it, choose target and budget."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import RedirectResponse
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException
+
+from service.api.schemas import CheckReport
+from service.dashboard.pages import PageRoute, refuse_cross_site, render, services_of
+from service.dashboard.start_form import StartForm, shape_fields
+from service.errors import Invalid, ServiceError, TooLarge, status_of
+from service.jobs.commands import create_job
+from service.preflight import check
+from service.queries.models import get_model, list_models
+from service.queries.targets import all_targets
+from service.services import Services
+from service.uploads import upload_model
+from tuner.errors import TesseraError
+
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
+_KNOWN_MODELS = 8
+_CHUNK_BYTES = 1024**2
+# A multipart form is a little larger than the file inside.
+_FORM_OVERHEAD_BYTES = 64 * 1024
+
+
+@router.get("/new")
+def show_new(request: Request, model: Annotated[str | None, Query(max_length=200)] = None) -> Response:
+    services = services_of(request)
+    if model:
+        return _start_page(services, model, StartForm.read(request.query_params))
+    return _upload_page(services)
+
+
+@router.post("/new", dependencies=[Depends(refuse_cross_site)])
+async def upload_without_scripts(request: Request) -> Response:
+    """The plain form: scripts send the file to the REST interface instead, with a progress bar."""
+    services = services_of(request)
+    try:
+        _refuse_too_large(request, services.settings.max_upload_bytes)
+        async with request.form(max_files=1, max_fields=4) as form:
+            file = form.get("file")
+            if not isinstance(file, UploadFile) or not file.filename:
+                raise Invalid("No file was chosen.", code="no_file", hint="Choose an .onnx file, then upload it.")
+            uploaded = await upload_model(services, _chunks(file), filename=file.filename)
+    except MultiPartException as error:
+        problem: TesseraError = Invalid(f"The form could not be read: {error.message}")
+        return await run_in_threadpool(_upload_page, services, problem)
+    except ServiceError as error:
+        return await run_in_threadpool(_upload_page, services, error)
+    return RedirectResponse(f"/new?model={uploaded.resource.id}", status_code=303)
+
+
+@router.post("/new/{model_id}", dependencies=[Depends(refuse_cross_site)])
+async def check_or_start(request: Request, model_id: str) -> Response:
+    """Both buttons of the start page: "Check model" shows the page again with the report, "Start tuning" goes on."""
+    services = services_of(request)
+    async with request.form(max_files=0, max_fields=200) as fields:
+        action = fields.get("action")
+        form = StartForm.read(fields)
+    if action != "start":
+        return await run_in_threadpool(_checked_page, services, model_id, form)
+    try:
+        created = await run_in_threadpool(create_job, services, form.request(model_id))
+    except TesseraError as error:
+        if error.code == "model_not_found":
+            raise
+        return await run_in_threadpool(_start_page, services, model_id, form, error=error)
+    return RedirectResponse(f"/jobs/{created.job.id}", status_code=303)
+
+
+def _checked_page(services: Services, model_id: str, form: StartForm) -> Response:
+    try:
+        report = check(services, model_id, target=form.target, input_shapes=form.input_shapes())
+    except TesseraError as refusal:
+        if refusal.code == "model_not_found":
+            raise
+        return _start_page(services, model_id, form, refusal=refusal)
+    return _start_page(services, model_id, form, report=report)
+
+
+def _start_page(
+    services: Services,
+    model_id: str,
+    form: StartForm,
+    *,
+    error: TesseraError | None = None,
+    refusal: TesseraError | None = None,
+    report: CheckReport | None = None,
+) -> Response:
+    model = get_model(services.database, model_id)
+    facts = report.model_dump() if report else None
+    counted = (facts or {}).get("operators") or (refusal.details.get("operators") if refusal else None)
+    context = {
+        "model": model,
+        "targets": all_targets(services.database),
+        "values": form,
+        "error": error,
+        "refusal": refusal,
+        "report": facts,
+        "checked": report is not None or refusal is not None,
+        "operators": _by_count(counted),
+        "shapes": shape_fields(model, form),
+    }
+    return render("start.html", context, status=status_of(error) if error else 200, here="/new")
+
+
+def _upload_page(services: Services, error: TesseraError | None = None) -> Response:
+    page = list_models(services.database, limit=_KNOWN_MODELS)
+    context = {
+        "models": page.items,
+        "more": page.next_cursor is not None,
+        "max_upload_bytes": services.settings.max_upload_bytes,
+        "error": error,
+    }
+    return render("new.html", context, status=status_of(error) if error else 200, here="/new")
+
+
+def _by_count(operators: Any) -> list[tuple[str, int]]:
+    """Operators with how many nodes use them, the most frequent first."""
+    if not isinstance(operators, dict):
+        return []
+    return sorted(((str(name), int(nodes)) for name, nodes in operators.items()), key=lambda each: (-each[1], each[0]))
+
+
+def _refuse_too_large(request: Request, limit_bytes: int) -> None:
+    """Before the form is read: its parser would write the whole body to a temporary file first."""
+    length = request.headers.get("content-length", "")
+    if not length.isdecimal() or int(length) > limit_bytes + _FORM_OVERHEAD_BYTES:
+        raise TooLarge(f"The upload is larger than {limit_bytes} bytes.", details={"max_bytes": limit_bytes})
+
+
+async def _chunks(file: UploadFile) -> AsyncIterator[bytes]:
+    while chunk := await file.read(_CHUNK_BYTES):
+        yield chunk

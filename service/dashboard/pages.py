@@ -1,0 +1,123 @@
+"""What every page shares: the templates, the security headers, and errors in the style of the pages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse
+from fastapi.routing import APIRoute
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+from service.dashboard import figures, tiles, verdict
+from service.errors import Invalid, ServiceError, status_of
+from service.services import Services
+from tuner.errors import TesseraError
+
+_HERE = Path(__file__).resolve().parent
+STATIC_DIR = _HERE / "static"
+# Everything comes from this server; no inline script or style, no frame around a page, forms only back to us.
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_TITLES = {403: "Not from here", 404: "Not found", 405: "Not possible", 409: "Not possible now", 413: "Too large"}
+
+
+class CrossSite(ServiceError):
+    """A form of another site was sent to this server by the person's browser."""
+
+    status = 403
+    code = "cross_site_form"
+    hint = "Open the dashboard itself and repeat the action there."
+
+
+def services_of(request: Request) -> Services:
+    services = request.app.state.services
+    assert isinstance(services, Services)
+    return services
+
+
+def render(template: str, context: dict[str, Any], *, status: int = 200, here: str = "") -> HTMLResponse:
+    """A page; ``here`` marks the entry of the navigation that it belongs to."""
+    page = _templates.get_template(template).render({"here": here, **context})
+    return HTMLResponse(page, status_code=status, headers=SECURITY_HEADERS)
+
+
+def error_page(error: TesseraError, *, status: int) -> HTMLResponse:
+    """An error in the style of the pages: what happened, why, and what to do."""
+    title = _TITLES.get(status, "Something went wrong" if status >= 500 else "That did not work")
+    return render("error.html", {"error": error, "status": status, "title": title}, status=status)
+
+
+def refuse_cross_site(request: Request) -> None:
+    """Raises `CrossSite` for a form that another site made the browser send; clients without a browser pass."""
+    origin = request.headers.get("origin")
+    foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+    if foreign or request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+        raise CrossSite("This form was sent by another site.")
+
+
+class PageRoute(APIRoute):
+    """A route whose errors are pages."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_with_pages(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except TesseraError as error:
+                return error_page(error, status=status_of(error))
+            except RequestValidationError as error:
+                first = error.errors()[0]
+                field = ".".join(str(part) for part in first["loc"][1:])
+                return error_page(Invalid(f"{field}: {first['msg']}"), status=422)
+
+        return handle_with_pages
+
+
+def _dims(shape: list[int | str | None]) -> str:
+    return "×".join("?" if size is None else str(size) for size in shape)
+
+
+def _tile_text(knobs: dict[str, object] | None) -> str:
+    return "  ".join(axis.text for axis in tiles.axes(knobs))
+
+
+def _make_templates() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=select_autoescape(),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(figures.FILTERS)
+    environment.filters.update(
+        dims=_dims,
+        tile_text=_tile_text,
+        other_knobs=tiles.other_knobs,
+        times_faster=verdict.times_faster,
+        dense_json=lambda value: json.dumps(value, ensure_ascii=False),
+    )
+    try:
+        version = package_version("tessera")
+    except PackageNotFoundError:
+        version = "from a checkout"
+    environment.globals.update(static=lambda name: f"/static/{name}", tiles=tiles.diagram, version=version)
+    return environment
+
+
+_templates = _make_templates()

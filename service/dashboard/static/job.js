@@ -1,0 +1,112 @@
+// The job page: one event stream feeds the chart and the log; everything else is the server's page, refreshed.
+import { Chart } from "./chart.js";
+import { knobLines, latency } from "./figures.js";
+import { refresh } from "./live.js";
+import { Trials } from "./trials.js";
+
+const REFRESH_MS = 1000;
+const job = document.getElementById("job").dataset;
+const api = `/api/v1/jobs/${job.job}`;
+const trials = new Trials();
+const select = document.getElementById("chart-task");
+const logScale = document.getElementById("chart-log");
+const box = document.getElementById("chart");
+const empty = document.getElementById("chart-empty");
+const chart = new Chart(box, document.getElementById("chart-key"), describe);
+
+function text(tag, content) {
+  const element = document.createElement(tag);
+  element.textContent = content;
+  return element;
+}
+
+function describe(trial) {
+  const name = [...select.options].find((option) => option.value === trial.task)?.dataset.name ?? trial.task;
+  const result = trial.failure ? trial.failure.replaceAll("_", " ") : latency(trial.latency_us);
+  return [text("b", `Trial ${trial.number}: ${result}`), text("div", name), ...knobLines(trial.knobs).map((line) => text("div", line))];
+}
+
+function draw() {
+  const facts = document.getElementById("chart-facts").dataset;
+  const lines = [
+    ["untuned", facts.untunedUs],
+    ["ONNX Runtime", facts.onnxruntimeUs],
+  ]
+    .filter(([, us]) => us)
+    .map(([name, us]) => ({ name, us: Number(us) }));
+  const weights = new Map([...select.options].filter((option) => option.value).map((option) => [option.value, Number(option.dataset.weight)]));
+  const view = select.value ? trials.ofTask(select.value) : trials.ofNetwork(weights, lines);
+  empty.hidden = view.points.length > 0;
+  box.dataset.points = view.points.length;
+  chart.show(view);
+}
+
+let drawing = false;
+function drawSoon() {
+  if (drawing) return;
+  drawing = true;
+  requestAnimationFrame(() => {
+    drawing = false;
+    draw();
+  });
+}
+
+select.addEventListener("change", draw);
+logScale.addEventListener("change", () => chart.setLog(logScale.checked));
+
+// Refreshes at most once a second, and once more after the last event of a burst.
+let due = null;
+function refreshSoon() {
+  due ??= setTimeout(async () => {
+    due = null;
+    try {
+      await refresh();
+      drawSoon();
+    } catch {
+      refreshSoon();
+    }
+  }, REFRESH_MS);
+}
+
+const log = document.getElementById("log");
+let lastLine = Number(log.dataset.last);
+function addLine(id, line) {
+  if (id && id <= lastLine) return;
+  lastLine = id || lastLine;
+  const following = log.scrollHeight - log.scrollTop - log.clientHeight < 24;
+  const shown = text("span", `${line.message}\n`);
+  shown.className = line.level ?? "info";
+  log.querySelector(".placeholder")?.remove();
+  log.append(shown);
+  if (following) log.scrollTop = log.scrollHeight;
+}
+log.scrollTop = log.scrollHeight;
+
+const link = document.getElementById("link-state");
+function listen() {
+  const source = new EventSource(`${api}/events?after=${job.lastEvent}`);
+  source.onopen = () => (link.hidden = true);
+  source.onerror = () => {
+    link.textContent = "Reconnecting…";
+    link.hidden = false;
+    // A closed source does not come back by itself (the server answered with an error, for instance while restarting).
+    if (source.readyState === EventSource.CLOSED) setTimeout(listen, 3000);
+  };
+  source.addEventListener("trial", (event) => {
+    if (trials.add(JSON.parse(event.data))) drawSoon();
+  });
+  source.addEventListener("log", (event) => addLine(Number(event.lastEventId), JSON.parse(event.data)));
+  for (const kind of ["stage", "preflight", "tasks", "progress", "baseline", "result"]) source.addEventListener(kind, refreshSoon);
+  source.addEventListener("state", (event) => {
+    refreshSoon();
+    if (["succeeded", "failed", "cancelled"].includes(JSON.parse(event.data).state)) source.close();
+  });
+}
+
+try {
+  await trials.load(`${api}/trials`);
+} catch {
+  empty.textContent = "The trials could not be read. Reload the page to try again.";
+}
+draw();
+if (job.liveJob) listen();

@@ -1,0 +1,65 @@
+// The trials of a job in the browser, in order, each once; and what the chart shows of them.
+
+const PAGE = 1000;
+
+export class Trials {
+  constructor() {
+    this.list = [];
+    this.numbers = new Set();
+  }
+
+  // True when the trial is new. Streams repeat events after a reconnection.
+  add(trial) {
+    if (this.numbers.has(trial.number)) return false;
+    this.numbers.add(trial.number);
+    const last = this.list.at(-1);
+    this.list.push(trial);
+    if (last && last.number > trial.number) this.list.sort((a, b) => a.number - b.number);
+    return true;
+  }
+
+  // Reads what is stored already; pages of a long job come one after another.
+  async load(url) {
+    let cursor = null;
+    do {
+      const query = new URLSearchParams({ limit: PAGE });
+      if (cursor) query.set("cursor", cursor);
+      const answer = await fetch(`${url}?${query}`);
+      if (!answer.ok) throw new Error(`the trials answered ${answer.status}`);
+      const page = await answer.json();
+      for (const trial of page.items) this.add(trial);
+      cursor = page.next_cursor;
+    } while (cursor);
+  }
+
+  // One task: its own latencies and its best so far.
+  ofTask(key) {
+    const points = this.list.filter((trial) => trial.task === key);
+    let best = null;
+    return {
+      points,
+      x: points.map((trial) => trial.number),
+      dots: points.map((trial) => trial.latency_us),
+      best: points.map((trial) => (best = trial.task_best_us ?? (trial.latency_us == null ? best : Math.min(best ?? Infinity, trial.latency_us)))),
+      lines: [],
+    };
+  }
+
+  // The whole network: Σ weight × best over the tasks; a dot is that sum had the trial been its task's choice.
+  ofNetwork(weights, lines) {
+    const points = this.list;
+    let estimate = null;
+    const best = points.map((trial) => (estimate = trial.estimated_us ?? estimate));
+    return {
+      points,
+      x: points.map((trial) => trial.number),
+      best,
+      dots: points.map((trial) =>
+        trial.latency_us == null || trial.estimated_us == null || trial.task_best_us == null
+          ? null
+          : trial.estimated_us + (weights.get(trial.task) ?? 1) * (trial.latency_us - trial.task_best_us),
+      ),
+      lines,
+    };
+  }
+}
