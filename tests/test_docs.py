@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from service.app import create_app
 from service.settings import Settings
+from tuner.events import Event
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -34,10 +36,37 @@ def _same(documented: str, default: object) -> bool:
     return documented == str(default)
 
 
-def test_every_error_code_is_documented() -> None:
+def test_every_route_is_documented_and_no_other() -> None:
+    paths = create_app(engine=False).openapi()["paths"]
+    exist = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+    exist -= {route for route in exist if route.startswith("HEAD ")}
+    assert len(exist) > 20
+    documented = set(re.findall(r"^### `([A-Z]+ /\S+)`$", (DOCS / "rest.md").read_text(), re.MULTILINE))
+    assert exist - documented == set(), "missing in docs/rest.md"
+    assert documented - exist == set(), "in docs/rest.md only"
+
+
+def test_every_event_of_a_job_is_documented() -> None:
     text = (DOCS / "rest.md").read_text()
-    table = text[text.index("## Error codes") :]
-    documented = set(re.findall(r"`([a-z_]+)`", table))
+    table = text[text.index("| event |") : text.index("curl -N -H")]
+    kinds = {kind.kind for kind in Event.__subclasses__()}
+    assert "trial" in kinds
+    assert kinds <= set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE))
+
+
+def test_every_metric_is_documented() -> None:
+    source = (ROOT / "service" / "api" / "health.py").read_text()
+    metrics = set(re.findall(r'"(tessera_\w+)"', source))
+    assert len(metrics) > 3
+    text = (DOCS / "rest.md").read_text()
+    assert {metric for metric in metrics if f"`{metric}`" not in text} == set()
+
+
+def test_every_error_code_is_documented() -> None:
+    documented = set()
+    for page in ("rest.md", "cli.md"):
+        text = (DOCS / page).read_text()
+        documented |= set(re.findall(r"`([a-z_]+)`", text[text.index("## Error codes") :]))
     raised = {
         code
         for folder in ("service", "tuner")
