@@ -47,9 +47,7 @@ def fold_affine(mod: IRModule) -> IRModule:
             return None
         inner = known.get(step.base) if isinstance(step.base, relax.Var) else None
         if inner is not None and walk.use_count(step.base) == 1:
-            step = Affine(
-                base=inner.base, scale=inner.scale * step.scale, shift=inner.shift * step.scale + step.shift
-            )
+            step = Affine(base=inner.base, scale=inner.scale * step.scale, shift=inner.shift * step.scale + step.shift)
         known[variable] = step
         walk.defer(variable, partial(_emit, walk, step))
         return None
@@ -127,5 +125,5 @@ def _scaled_convolution(walk: Walk, affine: Affine) -> relax.Expr | None:
         return None
     if any(extent != 1 for axis, extent in enumerate(affine.scale.shape) if axis != 1):
         return None
-    scaled = weight.astype(np.float64) * affine.scale.reshape(-1, 1, 1, 1)
-    return relax.Call(call.op, [walk.new(call.args[0]), constant(scaled.astype(weight.dtype))], call.attrs, call.ty_args)
+    scaled = constant((weight.astype(np.float64) * affine.scale.reshape(-1, 1, 1, 1)).astype(weight.dtype))
+    return relax.Call(call.op, [walk.new(call.args[0]), scaled], call.attrs, call.ty_args)

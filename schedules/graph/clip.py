@@ -7,9 +7,9 @@ from typing import Any
 
 from tvm import relax
 from tvm.ir import Call, IRModule, TensorLoad
-from tvm.tirx import BufferStore, For, Max, Min, PrimFunc
-from tvm.s_tir import SBlockRealize
+from tvm.tirx import Max, Min
 
+from schedules.graph.index_expressions import only_block
 from schedules.graph.rewrite import Walk, array_of, dtype_of, op_name, rewrite_main
 
 _OPERATORS: dict[type, Callable[..., relax.Expr]] = {Max: relax.op.maximum, Min: relax.op.minimum}
@@ -48,17 +48,16 @@ def restore_clip(mod: IRModule) -> IRModule:
 
 def _bounded(function: object, call: Call) -> tuple[Callable[..., relax.Expr], relax.Expr, relax.Expr] | None:
     """The operator, the tensor and the scalar bound of a call, when the function is ``max(x, bound)`` or ``min``."""
-    if not isinstance(function, PrimFunc):
+    found = only_block(function)
+    if found is None or type(found[1].value) not in _OPERATORS:
         return None
-    store = _only_store(function.body)
-    if store is None or type(store.value) not in _OPERATORS:
-        return None
+    store = found[1]
     operator = _OPERATORS[type(store.value)]
     left, right = store.value.a, store.value.b
     arguments = list(call.args[1].fields)
     if not isinstance(left, TensorLoad) or not _same_indices(left.indices, store.indices):
         return None
-    buffers = list(function.params)
+    buffers = list(function.params)  # type: ignore[attr-defined]
     if not arguments or not left.source.same_as(buffers[0]):
         return None
     if len(arguments) == 1 and hasattr(right, "value"):
@@ -68,19 +67,6 @@ def _bounded(function: object, call: Call) -> tuple[Callable[..., relax.Expr], r
         if values is not None and values.size == 1:
             return operator, arguments[0], relax.const(values.reshape(()), str(values.dtype))
     return None
-
-
-def _only_store(statement: Any) -> BufferStore | None:
-    """The store of a perfect nest of loops and blocks; None for any other body."""
-    while True:
-        if isinstance(statement, BufferStore):
-            return statement
-        if isinstance(statement, For):
-            statement = statement.body
-        elif isinstance(statement, SBlockRealize) and statement.block.init is None:
-            statement = statement.block.body
-        else:
-            return None
 
 
 def _same_indices(left: Any, right: Any) -> bool:

@@ -16,6 +16,8 @@ _PAIRWISE = {"sum": relax.op.add, "max": relax.op.maximum, "min": relax.op.minim
 def remove_identities(mod: IRModule) -> IRModule:
     """Drop what copies its input, and undo the importer's stack-and-reduce of ONNX Sum, Max and Min.
 
+    A transpose of a transpose becomes one transpose or none (converters from channels-last frameworks leave pairs).
+
     Before::
 
         d = dropout(x); a = d[0]; b = broadcast_to(y, shape_of_y); s = sum(stack((a, b), axis=0), axis=0)
@@ -35,6 +37,8 @@ def remove_identities(mod: IRModule) -> IRModule:
             return walk.new(value.args[0])
         if name in _PAIRWISE:
             return _pairwise(walk, value)
+        if name == "permute_dims":
+            return _composed(walk, value)
         return None
 
     return rewrite_main(mod, rule)
@@ -48,6 +52,17 @@ def _keeps_shape(call: relax.Expr) -> bool:
         return True
     axes = call.attrs.axes
     return axes is not None and integers(axes) == list(range(len(after or ())))
+
+
+def _composed(walk: Walk, outer: relax.Expr) -> relax.Expr | None:
+    """A transpose of a transpose as one, or as none."""
+    inner = walk.definition(outer.args[0])
+    if inner is None or op_name(inner) != "permute_dims" or inner.attrs.axes is None or outer.attrs.axes is None:
+        return None
+    inner_axes = integers(inner.attrs.axes)
+    axes = [inner_axes[axis] for axis in integers(outer.attrs.axes)]
+    source = walk.new(inner.args[0])
+    return source if axes == sorted(axes) else relax.op.permute_dims(source, axes)
 
 
 def _pairwise(walk: Walk, reduction: relax.Expr) -> relax.Expr | None:

@@ -12,7 +12,17 @@ from tvm import relax
 from tvm.ir import Call, IRModule
 
 from schedules.graph.layout_rules import RULES, Channels
-from schedules.graph.rewrite import ENTRY, Walk, array_of, constant, integers, is_straight, op_name, rewrite_main, static_shape
+from schedules.graph.rewrite import (
+    ENTRY,
+    Walk,
+    array_of,
+    constant,
+    integers,
+    is_straight,
+    op_name,
+    rewrite_main,
+    static_shape,
+)
 
 TO_NHWC = (0, 2, 3, 1)
 TO_NCHW = (0, 3, 1, 2)

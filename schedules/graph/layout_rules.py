@@ -98,8 +98,9 @@ def _reduction(channels: Channels, call: relax.Expr) -> Answer | None:
     if not call.attrs.keepdims and left != sorted(left):
         return None
     reduce = getattr(relax.op, op_name(call))
-    reduced = reduce(channels.last(call.args[0]), axis=[_MOVED[axis] for axis in axes], keepdims=bool(call.attrs.keepdims))
-    return Answer(value=reduced, is_channels_last=bool(call.attrs.keepdims))
+    kept = bool(call.attrs.keepdims)
+    reduced = reduce(channels.last(call.args[0]), axis=[_MOVED[axis] for axis in axes], keepdims=kept)
+    return Answer(value=reduced, is_channels_last=kept)
 
 
 def _softmax(channels: Channels, call: relax.Expr) -> Answer | None:
@@ -121,9 +122,7 @@ def _pad(channels: Channels, call: relax.Expr) -> Answer | None:
         return None
     before_after = integers(call.attrs.pad_width)
     widths = [width for axis in (0, 2, 3, 1) for width in before_after[2 * axis : 2 * axis + 2]]
-    padded = relax.op.nn.pad(
-        channels.last(call.args[0]), widths, str(call.attrs.pad_mode), float(call.attrs.pad_value)
-    )
+    padded = relax.op.nn.pad(channels.last(call.args[0]), widths, str(call.attrs.pad_mode), float(call.attrs.pad_value))
     return Answer(value=padded)
 
 
@@ -213,16 +212,18 @@ def _depth_last(values: list[int]) -> list[int]:
     return [values[1], values[2], values[0]]
 
 
-_ELEMENTWISE = (
-    "abs acos acosh asin asinh atan atanh ceil clip cos cosh erf exp floor isfinite isinf isnan log logical_not "
-    "bitwise_not negative round rsqrt sigmoid sign sin sinh sqrt square tan tanh trunc astype "
-    "nn.relu nn.leakyrelu nn.gelu nn.gelu_tanh nn.silu nn.selu nn.softplus nn.relu6 "
-    "add subtract multiply divide floor_divide mod floor_mod power maximum minimum equal not_equal greater "
-    "greater_equal less less_equal logical_and logical_or logical_xor where"
-).split()
+_UNARY = """
+    abs acos acosh asin asinh astype atan atanh bitwise_not ceil clip cos cosh erf exp floor isfinite isinf isnan log
+    logical_not negative nn.gelu nn.gelu_tanh nn.leakyrelu nn.relu nn.relu6 nn.selu nn.silu nn.softplus round rsqrt
+    sigmoid sign sin sinh sqrt square tan tanh trunc
+"""
+_BROADCAST = """
+    add divide equal floor_divide floor_mod greater greater_equal less less_equal logical_and logical_or logical_xor
+    maximum minimum mod multiply not_equal power subtract where
+"""
 
 RULES: Mapping[str, Rule] = {
-    **dict.fromkeys(_ELEMENTWISE, _elementwise),
+    **dict.fromkeys((_UNARY + _BROADCAST).split(), _elementwise),
     **dict.fromkeys(("nn.max_pool2d", "nn.avg_pool2d"), _pool),
     **dict.fromkeys(("mean", "sum", "max", "min", "prod", "variance"), _reduction),
     **dict.fromkeys(("nn.softmax", "nn.log_softmax"), _softmax),

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from tvm import relax
 from tvm.ir import IRModule, TensorLoad
-from tvm.s_tir import SBlockRealize
-from tvm.tirx import Add, BufferStore, FloorDiv, FloorMod, For, IntImm, Mul, PrimFunc, Sub, Var
+from tvm.tirx import BufferStore, Expr, Var
 
+from schedules.graph.index_expressions import evaluate, mentions, only_block
 from schedules.graph.rewrite import Walk, array_of, constant, op_name, rewrite_main
 
 Array = npt.NDArray[Any]
@@ -94,61 +94,26 @@ def _is_mixed_radix(digits: list[tuple[int, int, int]], extent: int) -> bool:
 
 def _copy(function: object) -> tuple[BufferStore, list[Var], list[int]] | None:
     """The store of a function that is one block ``out[f(v)] = in[v]``, the block's axes and their extents."""
-    if not isinstance(function, PrimFunc) or len(function.params) != 2:
+    found = only_block(function)
+    if found is None or len(function.params) != 2:  # type: ignore[attr-defined]
         return None
-    statement = function.body
-    block = None
-    while isinstance(statement, For | SBlockRealize):
-        if isinstance(statement, SBlockRealize):
-            block = statement.block
-            statement = block.body
-        else:
-            statement = statement.body
-    if block is None or not isinstance(statement, BufferStore) or not isinstance(statement.value, TensorLoad):
-        return None
+    block, store = found
     axes = [axis.var for axis in block.iter_vars]
-    read = list(statement.value.indices)
-    if len(read) != len(axes) or not all(a.same_as(b) for a, b in zip(read, axes, strict=True)):
+    source, target = function.params  # type: ignore[attr-defined]
+    if not isinstance(store.value, TensorLoad) or not store.value.source.same_as(source):
         return None
-    source, target = function.params
-    if not statement.value.source.same_as(source) or not statement.buffer.same_as(target):
+    read = list(store.value.indices)
+    if len(read) != len(axes) or not all(index.same_as(axis) for index, axis in zip(read, axes, strict=True)):
         return None
-    return statement, axes, [int(axis.dom.extent) for axis in block.iter_vars]
+    if not store.buffer.same_as(target):
+        return None
+    return store, axes, [int(axis.dom.extent) for axis in block.iter_vars]
 
 
-def _digit(index: Any, axes: list[Var], extents: list[int]) -> tuple[int, Array] | None:
+def _digit(index: Expr, axes: list[Var], extents: list[int]) -> tuple[int, Array] | None:
     """The input axis that an output index depends on, and its value for every value of that axis."""
-    used = [number for number, axis in enumerate(axes) if _mentions(index, axis)]
+    used = [number for number, axis in enumerate(axes) if mentions(index, axis)]
     if len(used) != 1:
         return None
-    values = _evaluate(index, axes[used[0]], np.arange(extents[used[0]]))
+    values = evaluate(index, axes[used[0]], np.arange(extents[used[0]]))
     return None if values is None else (used[0], values)
-
-
-def _mentions(expression: Any, variable: Var) -> bool:
-    if isinstance(expression, Var):
-        return bool(expression.same_as(variable))
-    return any(_mentions(getattr(expression, side), variable) for side in ("a", "b") if hasattr(expression, side))
-
-
-def _evaluate(expression: Any, variable: Var, values: Array) -> Array | None:
-    if isinstance(expression, Var):
-        return values if expression.same_as(variable) else None
-    if isinstance(expression, IntImm):
-        return np.full_like(values, int(expression.value))
-    if not isinstance(expression, Add | Sub | Mul | FloorDiv | FloorMod):
-        return None
-    left, right = _evaluate(expression.a, variable, values), _evaluate(expression.b, variable, values)
-    if left is None or right is None:
-        return None
-    match expression:
-        case Add():
-            return left + right
-        case Sub():
-            return left - right
-        case Mul():
-            return left * right
-        case FloorDiv():
-            return left // right
-        case _:
-            return left % right

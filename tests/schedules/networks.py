@@ -79,12 +79,12 @@ def classifier() -> onnx.ModelProto:
     t = n.node("Relu", n.batch_norm(n.conv("x", inputs=8, outputs=16), 16))
     t = n.node("MaxPool", t, kernel_shape=[2, 2], strides=[2, 2])
     t = n.node("Relu", n.conv(t, inputs=16, outputs=32))
-    t = n.node("Gemm", n.node("Flatten", t), n.weight(10, 32 * 49), n.weight(10), transB=1)
+    t = n.node("Gemm", n.node("Flatten", t), n.weight(10, 32 * 49, scale=0.01), n.weight(10), transB=1)
     return n.model(n.node("Softmax", t, axis=-1))
 
 
 def residual() -> onnx.ModelProto:
-    """Two residual blocks, one adding with Add and one with Sum, then a global average pool and a fully connected layer."""
+    """Two residual blocks, one with Add and one with Sum, then a global average pool and a fully connected layer."""
     n = Network(seed=2)
     t = n.node("Relu", n.batch_norm(n.conv("x", inputs=8, outputs=16), 16))
     for operator in ("Add", "Sum"):

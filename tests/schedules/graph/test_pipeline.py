@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from tvm import relax
 from tvm.ir import IRModule
 
-from schedules.graph.layout_free import ATTRIBUTE
-from schedules.graph.pipeline import finish, fuse, prepack, prepare
-from schedules.graph.rewrite import op_name
 from tests.schedules import building, networks
 
 TOLERANCE = 1e-5
