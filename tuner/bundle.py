@@ -1,0 +1,225 @@
+"""The bundle: the archive that a person deploys. Written whole or not at all, and the same bytes every time."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+import numpy as np
+
+from tuner.bundle_readme import render_readme
+from tuner.errors import TesseraError
+from tuner.network_process import Sample
+
+BUNDLE_FORMAT = 1
+BUNDLE_FILES = ("README.md", "manifest.json", "module.so", "records.json", "requirements.txt", "run.py", "samples.npz")
+
+# What the runtime imports, with its own dependencies; nothing else has to be on the device.
+_RUNTIME_PACKAGES = ("apache-tvm", "apache-tvm-ffi", "ml-dtypes", "numpy", "typing-extensions")
+
+# Weights hardly compress: 574 MB take 9 s at level 1, which already finds constant weights, and 30 s at level 6.
+_LARGE_MODULE_BYTES = 32 * 1024**2
+_RUN_TIMEOUT_S = 900
+
+
+class BundleError(TesseraError):
+    """The file is not a bundle, or was changed."""
+
+    code = "bundle_invalid"
+    hint = "Download the bundle again and compare its SHA-256 with the one that the service shows."
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleCheck:
+    """What `verify_bundle` found; ``result`` is the JSON that the bundle's own ``run.py`` printed, if it ran."""
+
+    ok: bool
+    problems: tuple[str, ...]
+    manifest: dict[str, Any]
+    result: dict[str, Any] | None
+
+    def as_dict(self) -> dict[str, object]:
+        return {"ok": self.ok, "problems": list(self.problems), "result": self.result}
+
+
+def bundle_name(model_name: str, target_name: str) -> str:
+    """``{model}-{target}.tar.gz``, safe as a file name everywhere."""
+    stem = PurePosixPath(model_name.replace("\\", "/")).name.removesuffix(".onnx")
+    safe = "".join(character if character.isalnum() or character in "._-" else "_" for character in stem).strip(".")
+    return f"{safe or 'model'}-{target_name}.tar.gz"
+
+
+def write_bundle(
+    *,
+    path: Path,
+    module: Path,
+    manifest: Mapping[str, Any],
+    samples: Sequence[Sample],
+    reference: Sequence[Sample],
+    records: Sequence[Mapping[str, Any]],
+    workloads: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Write the archive and return its manifest, completed by versions, sizes and the SHA-256 of every file.
+
+    ``manifest`` must have ``model`` (name, sha256), ``target`` (name, device, …), ``threads``, ``inputs`` and
+    ``outputs`` (name, shape, dtype), ``numerics``, ``outcome``, ``seed``; ``latency``, ``baseline`` and
+    ``onnxruntime`` where they were measured, and whatever else is known. The same arguments give the same bytes.
+    """
+    contents: dict[str, bytes] = {
+        "samples.npz": _samples_npz(samples, reference),
+        "records.json": _json({"format": 1, "workloads": list(workloads), "records": list(records)}),
+        "run.py": (files("tuner.bundle_files") / "run.py").read_bytes(),
+        "requirements.txt": requirements().encode(),
+    }
+    complete: dict[str, Any] = {
+        "format": BUNDLE_FORMAT,
+        **manifest,
+        "versions": {name: version(name) for name in _RUNTIME_PACKAGES},
+        "spread": "median absolute deviation of single runs",
+    }
+    contents["README.md"] = render_readme(complete).encode()
+    complete["files"] = {
+        name: {"sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)} for name, data in contents.items()
+    }
+    complete["files"]["module.so"] = {"sha256": _sha256(module), "size_bytes": module.stat().st_size}
+    complete["files"] = dict(sorted(complete["files"].items()))
+    contents["manifest.json"] = _json(complete)
+    _write_archive(path, contents, module)
+    return complete
+
+
+def requirements() -> str:
+    """The pinned packages that a device needs, as installed here."""
+    return "".join(f"{name}=={version(name)}\n" for name in _RUNTIME_PACKAGES)
+
+
+def read_manifest(bundle: Path) -> dict[str, Any]:
+    """The manifest alone, without unpacking; raises `BundleError`."""
+    try:
+        with tarfile.open(bundle, "r:gz") as archive:
+            member = archive.extractfile("manifest.json")
+            manifest = json.load(member) if member else None
+    except (tarfile.TarError, OSError, EOFError, KeyError, ValueError) as error:
+        raise BundleError(f"{bundle.name} is not a readable bundle: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != BUNDLE_FORMAT:
+        raise BundleError(f"{bundle.name} has no manifest of format {BUNDLE_FORMAT}.")
+    return manifest
+
+
+def verify_bundle(bundle: Path, *, benchmark: bool = False) -> BundleCheck:
+    """Unpack a bundle into a temporary directory, compare every SHA-256, and run its ``run.py`` in a child process.
+
+    Nothing of a bundle whose files were changed is run. Raises `BundleError` when it cannot be read at all.
+    """
+    manifest = read_manifest(bundle)
+    with tempfile.TemporaryDirectory(prefix="bundle-") as directory:
+        folder = Path(directory)
+        unpack_bundle(bundle, folder)
+        problems = _file_problems(folder, manifest)
+        if problems:
+            return BundleCheck(ok=False, problems=tuple(problems), manifest=manifest, result=None)
+        command = [sys.executable, "run.py", "--json", *(["--benchmark"] if benchmark else [])]
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=_RUN_TIMEOUT_S, check=False
+        )
+    try:
+        result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    except (IndexError, ValueError):
+        problems = [f"run.py ended with status {done.returncode}: {done.stderr.strip()[-500:]}"]
+        return BundleCheck(ok=False, problems=tuple(problems), manifest=manifest, result=None)
+    return BundleCheck(
+        ok=bool(result["ok"]) and done.returncode == 0,
+        problems=tuple(result["problems"]),
+        manifest=manifest,
+        result=result,
+    )
+
+
+def unpack_bundle(bundle: Path, folder: Path) -> None:
+    """Unpack the known files of a bundle, and only plain files; raises `BundleError`."""
+    try:
+        with tarfile.open(bundle, "r:gz") as archive:
+            for member in archive:
+                if member.name not in BUNDLE_FILES or not member.isreg():
+                    raise BundleError(f"The bundle holds {member.name!r}, which does not belong there.")
+                archive.extract(member, folder, filter="data")
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise BundleError(f"{bundle.name} cannot be unpacked: {error}") from error
+
+
+def _file_problems(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
+    problems = []
+    for name in BUNDLE_FILES:
+        path = folder / name
+        if not path.is_file():
+            problems.append(f"{name} is missing")
+        elif name != "manifest.json" and manifest["files"].get(name, {}).get("sha256") != _sha256(path):
+            problems.append(f"{name} was changed: its SHA-256 is not the manifest's")
+    return problems
+
+
+def _samples_npz(samples: Sequence[Sample], reference: Sequence[Sample]) -> bytes:
+    """Arrays ``input.NAME`` and ``output.NAME`` with a leading sample axis; ``np.savez`` writes constant dates."""
+    arrays = {f"input.{name}": np.stack([sample[name] for sample in samples]) for name in samples[0]}
+    arrays |= {f"output.{name}": np.stack([sample[name] for sample in reference]) for name in reference[0]}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _write_archive(path: Path, contents: Mapping[str, bytes], module: Path) -> None:
+    level = 1 if module.stat().st_size > _LARGE_MODULE_BYTES else 6
+    unfinished = path.with_name(path.name + ".part")
+    try:
+        with unfinished.open("wb") as raw:
+            # No file name and no time in gzip's header, fixed owners and times in tar's: the same bytes every time.
+            with (
+                gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=level, mtime=0) as packed,
+                tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive,
+            ):
+                for name in BUNDLE_FILES:
+                    if name == "module.so":
+                        with module.open("rb") as stream:
+                            _add(archive, name, stream, module.stat().st_size)
+                    else:
+                        _add(archive, name, io.BytesIO(contents[name]), len(contents[name]))
+            raw.flush()
+            os.fsync(raw.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _add(archive: tarfile.TarFile, name: str, stream: IO[bytes], size: int) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mtime = size, 0
+    entry.mode = 0o755 if name in ("run.py", "module.so") else 0o644
+    archive.addfile(entry, stream)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False).encode() + b"\n"

@@ -1,0 +1,1 @@
+"""Files that every bundle carries: they run on the device, without Tessera."""

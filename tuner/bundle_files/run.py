@@ -1,0 +1,159 @@
+"""Check this bundle on this machine: python run.py [--benchmark] [--json]
+
+Checks every file's SHA-256 against manifest.json, loads module.so, compares its outputs on samples.npz with ONNX
+Runtime's, and times it. Exit status 0: OK; 1: something differs. Needs only what requirements.txt names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+MANIFEST = json.loads((HERE / "manifest.json").read_text(encoding="utf-8"))
+
+# Both are read when TVM is loaded. Its own default would be half of the cores on x86.
+os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
+os.environ.setdefault("TVM_NUM_THREADS", str(MANIFEST["threads"]))
+os.environ.setdefault("TVM_BIND_THREADS", "0")
+THREADS = int(os.environ["TVM_NUM_THREADS"])
+
+import numpy as np  # noqa: E402
+import tvm  # noqa: E402
+from tvm.runtime import load_module, tensor  # noqa: E402
+from tvm.runtime.vm import VirtualMachine  # noqa: E402
+
+
+class Network:
+    """The network: call it with the inputs by name; returns the outputs by name, as NumPy arrays."""
+
+    def __init__(self, path: Path = HERE / "module.so") -> None:
+        self.main = VirtualMachine(load_module(str(path)), tvm.cpu())["main"]
+
+    def __call__(self, **inputs: Any) -> dict[str, np.ndarray]:
+        return self.fetch(self.main(*self.prepare(inputs)))
+
+    def prepare(self, inputs: Mapping[str, Any]) -> list[Any]:
+        return [tensor(np.ascontiguousarray(inputs[spec["name"]], dtype=spec["dtype"])) for spec in MANIFEST["inputs"]]
+
+    def fetch(self, returned: Any) -> dict[str, np.ndarray]:
+        values = [returned] if hasattr(returned, "numpy") else list(returned)
+        return {spec["name"]: value.numpy() for spec, value in zip(MANIFEST["outputs"], values, strict=True)}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--benchmark", action="store_true", help="time it for longer (about 5 s instead of 1 s)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    given = parser.parse_args()
+    problems = check_files()
+    result: dict[str, Any] = {"ok": False, "problems": problems}
+    # A changed module is not run.
+    if not problems:
+        started = time.perf_counter()
+        network = Network()
+        load_s = time.perf_counter() - started
+        problems += check_outputs(network)
+        latency = measure(network, seconds=5.0 if given.benchmark else 1.0)
+        result = {"ok": not problems, "problems": problems, "threads": THREADS, "load_s": load_s, **latency}
+    if given.json:
+        print(json.dumps(result))
+    else:
+        show(result)
+    return 1 if problems else 0
+
+
+def check_files() -> list[str]:
+    """Files whose SHA-256 is not what the manifest says."""
+    problems = []
+    for name, entry in MANIFEST["files"].items():
+        path = HERE / name
+        if not path.is_file():
+            problems.append(f"{name} is missing")
+        elif sha256(path) != entry["sha256"]:
+            problems.append(f"{name} was changed: its SHA-256 is not the manifest's")
+    return problems
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while part := stream.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def samples() -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+    """Inputs and ONNX Runtime's outputs by name, one pair a sample."""
+    with np.load(HERE / "samples.npz", allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    inputs = {name[len("input.") :]: array for name, array in arrays.items() if name.startswith("input.")}
+    outputs = {name[len("output.") :]: array for name, array in arrays.items() if name.startswith("output.")}
+    for index in range(len(next(iter(outputs.values())))):
+        yield {n: array[index] for n, array in inputs.items()}, {n: array[index] for n, array in outputs.items()}
+
+
+def check_outputs(network: Network) -> list[str]:
+    """Outputs that are further from ONNX Runtime's than the manifest's tolerance."""
+    tolerances = {entry["name"]: entry["tolerance"] for entry in MANIFEST["numerics"]["outputs"]}
+    problems = []
+    for number, (inputs, expected) in enumerate(samples()):
+        for name, ours in network(**inputs).items():
+            problem = difference(ours, expected[name], tolerances[name])
+            if problem:
+                problems.append(f"sample {number}, output {name}: {problem}")
+    return problems
+
+
+def difference(ours: np.ndarray, expected: np.ndarray, tolerance: float) -> str | None:
+    """What is wrong with an output, in words; None when it is right."""
+    if ours.shape != expected.shape or ours.dtype != expected.dtype:
+        return f"{ours.dtype} {ours.shape} instead of {expected.dtype} {expected.shape}"
+    if expected.dtype.kind in "biu":
+        wrong = int((ours != expected).sum())
+        return f"{wrong} integers differ" if wrong else None
+    if not np.isfinite(ours).all():
+        return "holds NaN or infinity"
+    error = np.abs(ours.astype("float64") - expected.astype("float64")).max(initial=0.0)
+    scale = np.abs(expected.astype("float64")).max(initial=0.0)
+    return f"error {error:.3g} exceeds {tolerance:g} x {scale:.3g}" if error > tolerance * scale else None
+
+
+def measure(network: Network, *, seconds: float) -> dict[str, Any]:
+    """Median and median absolute deviation of single runs."""
+    inputs, _ = next(samples())
+    arguments = network.prepare(inputs)
+    network.main(*arguments)
+    times_us: list[float] = []
+    deadline = time.perf_counter() + seconds
+    while not times_us or time.perf_counter() < deadline:
+        started = time.perf_counter()
+        network.main(*arguments)
+        times_us.append((time.perf_counter() - started) * 1e6)
+    median_us = statistics.median(times_us)
+    spread_us = statistics.median(abs(value - median_us) for value in times_us)
+    return {"latency_us": median_us, "spread_us": spread_us, "runs": len(times_us)}
+
+
+def show(result: dict[str, Any]) -> None:
+    for problem in result["problems"]:
+        print(f"WRONG: {problem}")
+    if "latency_us" in result:
+        print(
+            f"latency {result['latency_us']:.1f} us (median of {result['runs']} runs, deviation "
+            f"{result['spread_us']:.1f} us, {result['threads']} threads), loaded in {result['load_s']:.2f} s"
+        )
+    if result["ok"]:
+        print(f"OK: {MANIFEST['model']['name']} on {MANIFEST['target']['name']} agrees with ONNX Runtime")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
