@@ -16,8 +16,8 @@ def create_target(services: Services, request: TargetCreate) -> TargetSchema:
         raise Invalid("Only LLVM targets can be built.", code="invalid_target", hint='Give a "kind": "llvm" in "tvm".')
     spec = spec_from_dict({**request.model_dump(), "device": request.device or host_target().device})
     with services.database.write() as session:
-        taken = request.name in {known.name for known in list_targets()} or session.get(Target, request.name)
-        if taken:
+        builtin = {known.name for known in list_targets()}
+        if request.name in builtin or session.get(Target, request.name) is not None:
             raise Conflict(
                 f"There is a target named {request.name!r} already.",
                 code="target_exists",

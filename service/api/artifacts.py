@@ -23,8 +23,11 @@ def read_artifact(artifact_id: str, services: ServicesDep) -> ArtifactSchema:
     summary="Download an artifact",
     description="`ETag` is the SHA-256 of the whole file; `Range` and `If-None-Match` are honoured.",
     response_class=FileResponse,
-    responses={206: {"description": "A part of the file"}, 304: {"description": "Not modified"}}
-    | problem_responses(404),
+    responses={
+        206: {"description": "A part of the file"},
+        304: {"description": "Not modified"},
+        **problem_responses(404),
+    },
 )
 def download(artifact_id: str, request: Request, services: ServicesDep) -> Response:
     artifact = get_artifact(services.database, artifact_id)

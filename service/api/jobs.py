@@ -12,7 +12,8 @@ from fastapi.responses import FileResponse, PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from service.api.dependencies import DEFAULT_PAGE, Cursor, Limit, ServicesDep, problem_responses
-from service.api.schemas import ArtifactSchema, Front, JobCreate, JobSchema, LogLine, Page, TaskSchema, TrialSchema
+from service.api.schemas import ArtifactSchema, EventSchema, Front, JobCreate, JobSchema, LogLine, Page, TaskSchema, TrialSchema
+from service.database import Database
 from service.jobs import commands
 from service.jobs.states import FINAL_STATES, JobState
 from service.queries import artifacts, jobs, trials
@@ -141,7 +142,7 @@ async def stream_events(
     while True:
         # The state is read before the events: events of a final state are then all there.
         state = await run_sync(jobs.get_state, services.database, job_id)
-        while events := await run_sync(lambda: jobs.list_events(services.database, job_id, after=after)):
+        while events := await run_sync(_events_after, services.database, job_id, after):
             for event in events:
                 after = event.id
                 yield ServerSentEvent(event=event.kind, id=str(event.id), data=event.data)
@@ -151,3 +152,7 @@ async def stream_events(
         if services.stopping.is_set():
             return
         await anyio.sleep(_POLL_S)
+
+
+def _events_after(database: Database, job_id: str, after: int) -> list[EventSchema]:
+    return jobs.list_events(database, job_id, after=after)

@@ -63,9 +63,11 @@ def _on_tessera_error(_handler: ExceptionHandler, _request: Request, error: Tess
     return problem(error)
 
 
-def _on_unexpected(_handler: ExceptionHandler, _request: Request, error: Exception) -> Problem | None:
-    if isinstance(error, TesseraError | HTTPException | RequestValidationError | Problem):
-        return None
+def _on_unexpected(handler: ExceptionHandler, request: Request, error: Exception) -> Problem:
+    if isinstance(error, HTTPException):
+        return _on_http_exception(handler, request, error)
+    if isinstance(error, RequestValidationError):
+        return _on_validation_error(handler, request, error)
     return Problem(
         title="Internal Server Error",
         type_="internal-error",

@@ -10,6 +10,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from service.database.base import Base, now
 
+metadata = Base.metadata
+
 # SQLite numbers rows by itself only for INTEGER primary keys; elsewhere these ids outgrow 32 bits.
 _RowId = BigInteger().with_variant(Integer, "sqlite")
 _SHA256 = String(64)

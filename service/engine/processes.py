@@ -41,7 +41,8 @@ def is_alive(pid: int, started_at: float) -> bool:
     """Whether this very process (and not another with a recycled pid) is running; a zombie is not."""
     try:
         process = psutil.Process(pid)
-        return abs(process.create_time() - started_at) < _SAME_START_S and process.status() != psutil.STATUS_ZOMBIE
+        same = abs(float(process.create_time()) - started_at) < _SAME_START_S
+        return same and bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 

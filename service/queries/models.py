@@ -52,7 +52,7 @@ def find_model(session: Session, model_id: str) -> Model:
     return model
 
 
-def _with_job_counts() -> Select[tuple[Model, int]]:
+def _with_job_counts() -> Select[Model, int]:
     jobs = select(func.count()).select_from(Job).where(Job.model_id == Model.id).scalar_subquery()
     return select(Model, jobs)
 

@@ -46,12 +46,8 @@ class DatabaseRecordStore:
             unknown = keys - set(session.scalars(select(Workload.key).where(Workload.key.in_(keys))))
             if unknown:
                 raise KeyError(f"records of workloads that were not stored: {sorted(unknown)}")
-            tasks = {
-                workload: key
-                for workload, key in session.execute(
-                    select(Task.workload, Task.key).where(Task.job_id == self._job_id, Task.workload.in_(keys))
-                ).all()
-            }
+            of_job = select(Task.workload, Task.key).where(Task.job_id == self._job_id, Task.workload.in_(keys))
+            tasks = {row.workload: row.key for row in session.execute(of_job)}
             counted = session.scalar(select(func.max(TrialRecord.number)).where(TrialRecord.job_id == self._job_id))
             moment = now()
             session.execute(
@@ -106,11 +102,11 @@ class DatabaseRecordStore:
             .limit(limit)
         )
 
-    def _of(self, workload: str, target_fingerprint: str) -> Select[tuple[TrialRecord]]:
+    def _of(self, workload: str, target_fingerprint: str) -> Select[TrialRecord]:
         return select(TrialRecord).where(
             TrialRecord.workload == workload, TrialRecord.target_fingerprint == target_fingerprint
         )
 
-    def _records(self, query: Select[tuple[TrialRecord]]) -> list[Record]:
+    def _records(self, query: Select[TrialRecord]) -> list[Record]:
         with self._database.read() as session:
             return [to_record(row) for row in session.scalars(query)]

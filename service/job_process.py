@@ -1,0 +1,199 @@
+"""``python -m service.job_process JOB_ID``: runs one job to its end.
+
+The process works for the database, not for the server that started it: it writes records, events and the final state
+itself, so it goes on when the server dies. It ends quietly when the job is cancelled or deleted under it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import shutil
+import sys
+import tarfile
+import threading
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlalchemy import delete
+
+from service.blobs import BlobStore, BlobWriter
+from service.database import Database
+from service.database.tables import Artifact, Job, Model
+from service.ids import new_id
+from service.jobs import queue
+from service.jobs.states import JobState
+from service.queries.targets import spec_from_dict
+from service.settings import Settings
+from service.stores import DatabaseCostModelStore, DatabaseRecordStore, JobReporter
+from tuner.errors import TesseraError
+from tuner.events import Log
+from tuner.request import Budget, TuneRequest, TuneResult
+
+_HEARTBEAT_S = 5.0
+_COPY_BYTES = 1024**2
+# Members of the bundle that are worth a download of their own, with the kind of artifact that they become.
+_MEMBERS = {"manifest.json": "manifest", "records.json": "records"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if len(arguments) != 1:
+        print("usage: python -m service.job_process JOB_ID", file=sys.stderr)
+        return 2
+    faulthandler.enable()  # a native crash leaves its Python stack in the job's log
+    settings = Settings()
+    database = Database(settings.sqlalchemy_url)
+    try:
+        return run(settings, database, arguments[0])
+    finally:
+        database.close()
+
+
+def run(settings: Settings, database: Database, job_id: str) -> int:
+    """Run the job; returns the exit status: 0 when its final state is written, whatever that is."""
+    with database.read() as session:
+        job = session.get(Job, job_id)
+        model = session.get(Model, job.model_id) if job else None
+    if job is None or model is None or job.state != JobState.RUNNING:
+        print(f"job {job_id} is not to be run (state: {job.state if job else 'unknown'})", file=sys.stderr)
+        return 0
+    blobs = BlobStore(settings.blobs_dir)
+    reporter = JobReporter(database, job_id)
+    try:
+        with _heartbeat(database, job_id):
+            request = make_request(settings, blobs, job, model_name=model.name)
+            result = _tune(request, database, blobs, job_id, reporter)
+            store_artifacts(database, blobs, job_id, result.bundle)
+    except TesseraError as error:
+        reporter.emit(Log(message=f"{error.code}: {error.message} {error.hint}".strip(), level="error"))
+        queue.finish(database, job_id, JobState.FAILED, error=error.as_dict())
+    except MemoryError:
+        reporter.emit(Log(message="There was not enough memory.", level="error"))
+        queue.finish(database, job_id, JobState.FAILED, error=_out_of_memory().as_dict())
+    except Exception as error:
+        traceback.print_exc()
+        reporter.emit(Log(message=f"{type(error).__name__}: {error}", level="error"))
+        unexpected = TesseraError(f"The job failed unexpectedly: {type(error).__name__}: {error}")
+        queue.finish(database, job_id, JobState.FAILED, error=unexpected.as_dict())
+    else:
+        queue.finish(database, job_id, JobState.SUCCEEDED, outcome=result.outcome)
+        shutil.rmtree(request.work_dir, ignore_errors=True)
+    return 0
+
+
+def make_request(settings: Settings, blobs: BlobStore, job: Job, *, model_name: str) -> TuneRequest:
+    """The tuner's request of a job's row. The work directory is kept over attempts."""
+    work_dir = settings.jobs_dir / job.id / "work"
+    work_dir.mkdir(parents=True, exist_ok=True)
+    return TuneRequest(
+        model_path=blobs.path(job.model_id),
+        model_name=model_name,
+        target=spec_from_dict(job.target_spec),
+        work_dir=work_dir,
+        budget=Budget(trials=job.trials, time_limit_s=job.time_limit_s),
+        input_shapes={name: tuple(shape) for name, shape in job.input_shapes.items()},
+        samples=blobs.path(job.samples_id) if job.samples_id else None,
+        measure=job.measure,
+        memory_limit_bytes=job.memory_limit_bytes,
+        seed=job.seed,
+    )
+
+
+def store_artifacts(database: Database, blobs: BlobStore, job_id: str, bundle: Path) -> None:
+    """Store the bundle, and the members that people look at, as artifacts: each blob first, then its row."""
+    with blobs.writer() as writer, bundle.open("rb") as source:
+        while chunk := source.read(_COPY_BYTES):
+            writer.write(chunk)
+        _add_artifact(
+            database, writer, job_id, kind="bundle", filename=bundle.name, content_type="application/gzip"
+        )
+    with tarfile.open(bundle, "r:gz") as archive:
+        for member in archive:
+            kind = _MEMBERS.get(Path(member.name).name)
+            content = archive.extractfile(member) if kind else None
+            if kind is None or content is None:
+                continue
+            with blobs.writer() as writer:
+                while chunk := content.read(_COPY_BYTES):
+                    writer.write(chunk)
+                _add_artifact(
+                    database,
+                    writer,
+                    job_id,
+                    kind=kind,
+                    filename=Path(member.name).name,
+                    content_type="application/json",
+                )
+
+
+def _add_artifact(
+    database: Database, writer: BlobWriter, job_id: str, *, kind: str, filename: str, content_type: str
+) -> None:
+    writer.sync()
+    with database.write() as session:
+        blob = writer.keep()
+        # A job that died between here and its final state does this again.
+        session.execute(delete(Artifact).where(Artifact.job_id == job_id, Artifact.filename == filename))
+        session.add(
+            Artifact(
+                id=new_id(),
+                job_id=job_id,
+                kind=kind,
+                filename=filename,
+                content_type=content_type,
+                size_bytes=blob.size_bytes,
+                sha256=blob.sha256,
+            )
+        )
+
+
+def _tune(
+    request: TuneRequest, database: Database, blobs: BlobStore, job_id: str, reporter: JobReporter
+) -> TuneResult:
+    from tuner.tune import tune  # loads TVM: only here, after the job is known to be ours
+
+    return tune(
+        request,
+        store=DatabaseRecordStore(database, job_id),
+        models=DatabaseCostModelStore(database, blobs),
+        sink=reporter,
+    )
+
+
+def _out_of_memory() -> TesseraError:
+    return TesseraError(
+        "There was not enough memory for the job.",
+        code="out_of_memory",
+        hint="Close other programs or use a machine with more memory, then start the job again.",
+    )
+
+
+@contextlib.contextmanager
+def _heartbeat(database: Database, job_id: str) -> Iterator[None]:
+    """Say every few seconds that this process is alive; end it when the job was taken from it.
+
+    Workers of the tuner end with this process: the engine finds them by the job's mark in their environment.
+    """
+    stopped = threading.Event()
+
+    def beat() -> None:
+        while not stopped.wait(_HEARTBEAT_S):
+            with contextlib.suppress(Exception):  # a busy database: the next beat tells
+                if queue.beat(database, job_id) not in (JobState.RUNNING, JobState.CANCELLING):
+                    print("the job was ended by someone else", file=sys.stderr, flush=True)
+                    os._exit(3)
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join(_HEARTBEAT_S)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
