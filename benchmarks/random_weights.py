@@ -19,11 +19,11 @@ _PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 def randomize_weights(model: onnx.ModelProto, seed: int) -> onnx.ModelProto:
     """A copy with every float weight replaced by seeded random values; the graph stays as it is.
 
-    Convolutions and matrix products get N(0, 2 / fan-in) (He et al. 2015), so that activations keep their size through
-    ReLU networks; batch normalization gets scales around 1 and positive variances; other vectors (biases, factors) get
-    small values around 0 or 1. Weights made by ``ConstantOfShape`` become initializers. The last product before a softmax
-    is scaled by a power of two so that the softmax does not saturate, which would hide mistakes again. Deterministic in
-    the seed.
+    Convolutions and matrix products get N(0, 2 / fan-in) (He et al. 2015), so that activations keep their size
+    through ReLU networks; batch normalization gets scales around 1 and positive variances; other vectors (biases,
+    factors) get small values around 0 or 1. Weights made by ``ConstantOfShape`` become initializers. The last product
+    before a softmax is scaled by a power of two so that the softmax does not saturate, which would hide mistakes
+    again. Deterministic in the seed.
     """
     model = onnx.ModelProto.FromString(model.SerializeToString())
     graph = model.graph
@@ -75,6 +75,7 @@ def _tame_logits(model: onnx.ModelProto, seed: int) -> None:
     graph = model.graph
     producers = {name: node for node in graph.node for name in node.output}
     weights = {tensor.name: tensor for tensor in graph.initializer}
+    aliases = _aliases(graph)
     for output in graph.output:
         node = producers.get(output.name)
         if node is None or node.op_type != "Softmax":
@@ -86,7 +87,7 @@ def _tame_logits(model: onnx.ModelProto, seed: int) -> None:
             continue
         spread = float(_evaluate(model, logits, seed).std())
         factor = 2.0 ** -round(float(np.log2(max(spread, 1e-30))))
-        for name in node.input[1:]:
+        for name in (aliases.get(name, name) for name in node.input[1:]):
             scaled = numpy_helper.to_array(weights[name]) * np.float32(factor)
             weights[name].CopyFrom(numpy_helper.from_array(scaled, name))
 
@@ -96,7 +97,9 @@ def _evaluate(model: onnx.ModelProto, name: str, seed: int) -> np.ndarray:
     probe = onnx.ModelProto.FromString(model.SerializeToString())
     del probe.graph.output[:]
     probe.graph.output.append(onnx.ValueInfoProto(name=name))
-    session = onnxruntime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(seed)
     feeds = {
         value.name: rng.standard_normal([size if isinstance(size, int) else 1 for size in value.shape], np.float32)
