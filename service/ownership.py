@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from filelock import FileLock, Timeout
 
 from service.errors import DataDirInUse
 from service.settings import Settings
+
+_ANNOUNCED_WITHIN_S = 10.0
 
 
 @contextlib.contextmanager
@@ -48,6 +51,18 @@ def owner_url(settings: Settings) -> str | None:
     if not is_owned(settings):
         return None
     return _announced(settings.address_path)
+
+
+def wait_for_owner_url(settings: Settings) -> str:
+    """The URL of the owner, which may be starting still; raises `DataDirInUse` when it never says."""
+    deadline = time.monotonic() + _ANNOUNCED_WITHIN_S
+    while (url := owner_url(settings)) is None:
+        if time.monotonic() > deadline:
+            raise DataDirInUse(
+                f"Another process uses the data directory {settings.data_dir} and does not say how it is reached."
+            )
+        time.sleep(0.1)
+    return url
 
 
 def is_owned(settings: Settings) -> bool:

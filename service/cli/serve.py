@@ -1,0 +1,76 @@
+"""``tessera serve``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.cli.options import DataDir, load_settings
+from service.errors import DataDirInUse, ServiceError
+
+if TYPE_CHECKING:
+    import socket
+
+    from service.settings import Settings
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on (8765); 0 takes a free one.")] = None,
+    data_dir: DataDir = None,
+    max_parallel_jobs: Annotated[int | None, typer.Option(help="Jobs run at once (1).")] = None,
+) -> None:
+    """API, dashboard and engine on SQLite and local disk."""
+    from service.ownership import is_owned, owner_url
+
+    settings = load_settings(data_dir, host=host, port=port, max_parallel_jobs=max_parallel_jobs)
+    if is_owned(settings):
+        raise DataDirInUse(f"A server uses {settings.data_dir} already: {owner_url(settings) or 'it is starting'}.")
+    with _listen(settings) as listener:
+        _run(settings, listener)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    import socket
+
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=1024)
+    except OSError as error:
+        raise ServiceError(
+            f"Cannot listen on {settings.host}:{settings.port}: {error.strerror or error}.",
+            code="port_in_use",
+            hint="Choose another port: tessera serve --port 8766, or TESSERA_PORT.",
+        ) from None
+
+
+def _run(settings: Settings, listener: socket.socket) -> None:
+    import uvicorn
+
+    from service.app import create_app
+    from service.ownership import announce
+
+    address, port = listener.getsockname()[:2]
+    shown = "127.0.0.1" if address in ("0.0.0.0", "::") else address
+    url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                announce(settings, url)
+                print(f"Tessera is ready: {url}", flush=True)
+                print(f"Data: {settings.data_dir}  REST reference: {url}/docs  Stop with Ctrl-C", flush=True)
+
+    config = uvicorn.Config(
+        create_app(settings),
+        log_level="warning",
+        access_log=False,
+        # Without this an idle event stream would keep the server alive for ever.
+        timeout_graceful_shutdown=settings.shutdown_grace_s,
+    )
+    server = Server(config)
+    server.run([listener])
+    if not server.started:
+        raise typer.Exit(1)
