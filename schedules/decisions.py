@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 Genomes = NDArray[np.int32]
 """Genomes of one space: shape (candidates, genes), each entry an index into that gene's table."""
 
-# Deepest compute location that a gene can name; -1 is inlined, -2 is left at the root.
+# Loops under which a block may be computed; -1 is left at the root, -2 is inlined.
 _LOCATIONS = np.arange(-2, 14)[:, None]
 
 

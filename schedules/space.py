@@ -99,9 +99,7 @@ def _read_space(variant: str, trace: Trace, mod: tvm.IRModule) -> DecisionSpace:
         elif kind == "SamplePerfectTile":
             block, axis = loop_owner.get(inputs[0], ("", -1))
             table = factorizations(int(np.prod(values[index])), int(attributes[0]), int(attributes[1]))
-            genes.append(
-                Gene(kind=GeneKind.TILE, instruction=index, block=block, axis=axis, table=table, values=table)
-            )
+            genes.append(Gene(kind=GeneKind.TILE, instruction=index, block=block, axis=axis, table=table, values=table))
         elif kind == "SampleCategorical":
             candidates = np.array(attributes[0], dtype=np.int64)
             positions = np.arange(len(candidates))[:, None]
@@ -134,9 +132,9 @@ def read_anchor(mod: tvm.IRModule, block_name: str) -> Anchor | None:
     layout_free = _layout_free_buffers(mod)
     accesses = [
         Access(
-            strides=np.array([[_stride(item.min, variable) for variable in variables] for item in region.region]).reshape(
-                len(region.region), len(variables)
-            ),
+            strides=np.array(
+                [[_stride(item.min, variable) for variable in variables] for item in region.region]
+            ).reshape(len(region.region), len(variables)),
             item_bytes=max(1, tvm_ffi.dtype(str(region.source.ty.dtype)).bits // 8),
             is_write=is_write,
             layout_free=region.source.name in layout_free,

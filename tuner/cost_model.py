@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tuner.cost_model_store import StoredCostModel
 from tuner.records import Record
+from tuner.search.features import MISSING
 
 # A schedule 16× slower than the best teaches no more than one 64× slower.
 _WORST_LABEL = -4.0
@@ -54,9 +55,7 @@ class Samples:
     @staticmethod
     def from_npz(data: bytes) -> Samples:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return Samples(
-                features=arrays["features"], latency_us=arrays["latency_us"], workloads=arrays["workloads"]
-            )
+            return Samples(features=arrays["features"], latency_us=arrays["latency_us"], workloads=arrays["workloads"])
 
 
 def relative_throughput(latency_us: NDArray[np.float64], workloads: NDArray[np.str_]) -> NDArray[np.float64]:
@@ -80,12 +79,12 @@ class XGBCostModel:
     def ready(self) -> bool:
         return self._booster is not None
 
-    def fit(
-        self, features: NDArray[np.float32], latency_us: NDArray[np.float64], workloads: NDArray[np.str_]
-    ) -> None:
+    def fit(self, features: NDArray[np.float32], latency_us: NDArray[np.float64], workloads: NDArray[np.str_]) -> None:
         """Train anew on these samples (n × d, n, n); fast candidates weigh more than slow ones."""
         labels = relative_throughput(latency_us, workloads)
-        matrix = xgboost.DMatrix(features, label=labels, weight=np.exp2(labels) + 0.1, nthread=self._threads)
+        matrix = xgboost.DMatrix(
+            features, label=labels, weight=np.exp2(labels) + 0.1, missing=MISSING, nthread=self._threads
+        )
         settings = {
             "objective": "reg:squarederror",
             "tree_method": "hist",
@@ -103,7 +102,7 @@ class XGBCostModel:
         """log2 of the throughput relative to the best of the workload; higher is faster."""
         if self._booster is None:
             raise ValueError("the cost model was not trained yet")
-        return np.asarray(self._booster.inplace_predict(features), dtype=np.float64)
+        return np.asarray(self._booster.inplace_predict(features, missing=MISSING), dtype=np.float64)
 
     def store(self, samples: Samples, *, target_fingerprint: str, features_version: int) -> StoredCostModel:
         """This model as a version to keep, with its quality on held-out records of the same samples."""

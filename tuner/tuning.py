@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from schedules.decisions import DecisionSpace
@@ -13,7 +13,7 @@ from schedules.knobs import knobs_of_decisions
 from tuner.cost_model import Samples, XGBCostModel
 from tuner.cost_model_store import CostModelStore
 from tuner.events import EventSink, Log, Progress, TrialMeasured
-from tuner.measure.jobs import BuildJob, Builder, Built, Failure, Runner, TaskSource, Timed
+from tuner.measure.jobs import Builder, BuildJob, Built, Failure, Runner, TaskSource, Timed
 from tuner.records import Record, RecordStore, Workload
 from tuner.request import Budget
 from tuner.search.draft import Draft
@@ -50,6 +50,9 @@ class TuningSummary:
     seconds: float
     ended_by: str
     estimated_us: float
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self) | {"seconds": round(self.seconds, 1)}
 
 
 @dataclass(kw_only=True, eq=False)
@@ -127,6 +130,13 @@ class Tuning:
             estimated_us=self.loop.estimated_us(),
         )
 
+    def recall_only(self) -> TuningSummary:
+        """No measuring: what earlier jobs stored is all there is (DESIGN's outcome ``unmeasured``)."""
+        self._recall()
+        return TuningSummary(
+            trials=0, failures=0, seconds=0.0, ended_by="unmeasured", estimated_us=self.loop.estimated_us()
+        )
+
     def _recall(self) -> list[Record]:
         others = self.store.training_set(
             target_fingerprint=self.target.fingerprint, features_version=FEATURES_VERSION, limit=2_000
@@ -151,9 +161,9 @@ class Tuning:
                 item.library.unlink(missing_ok=True)
         timings = iter(timed)
         records, outcomes = [], []
-        for draft, item in zip(batch.drafts, built, strict=True):
-            result = next(timings) if isinstance(item, Built) else item
-            record, outcome = self._judge(task, draft, item, result)
+        for draft, answer in zip(batch.drafts, built, strict=True):
+            result = next(timings) if isinstance(answer, Built) else answer
+            record, outcome = self._judge(task, draft, answer, result)
             records.append(record)
             outcomes.append(outcome)
         self.store.add(records)
@@ -243,12 +253,12 @@ class Tuning:
             return
         model = XGBCostModel(threads=self.target.threads, seed=self.seed)
         model.fit(samples.features, samples.latency_us, samples.workloads)
-        stored = model.store(
-            samples, target_fingerprint=self.target.fingerprint, features_version=FEATURES_VERSION
-        )
+        stored = model.store(samples, target_fingerprint=self.target.fingerprint, features_version=FEATURES_VERSION)
         version = self.models.save(stored)
         quality = ", ".join(f"{name} {value:.2f}" for name, value in stored.rank_quality.items())
-        self.sink.emit(Log(message=f"cost model version {version}: {len(samples)} samples, held-out {quality or 'n/a'}"))
+        self.sink.emit(
+            Log(message=f"cost model version {version}: {len(samples)} samples, held-out {quality or 'n/a'}")
+        )
 
 
 def machine_of(target: TargetSpec) -> Machine:

@@ -1,7 +1,7 @@
 """Choosing the schedule that each task is built with: finalists timed again side by side, then checked numerically.
 
 The search keeps the minimum of few short runs, so its first place is partly luck; and schedule search has shipped wrong
-code before (TVM issues 17947, 17935, 13204). No schedule may be used that was not compared with the unscheduled function.
+code before (TVM issues 17947, 17935, 13204). No schedule may be used that was not compared with the unscheduled one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from tuner.events import EventSink, Log
-from tuner.measure.jobs import Agreement, BuildJob, Builder, Built, Failure, Runner, Timed
+from tuner.measure.jobs import Agreement, Builder, BuildJob, Built, Failure, Runner, Timed
 from tuner.records import FailureKind, Record, RecordStore
 from tuner.targets import TargetSpec
 from tuner.tuning import TuningTask
@@ -80,23 +80,24 @@ class Winners:
         timed = self.runner.time([item for _, item in pairs], abort_above_us=None)
         for _, item in pairs:
             item.library.unlink(missing_ok=True)
-        again = [(result, record) for result, (record, _) in zip(timed, pairs, strict=True) if isinstance(result, Timed)]
+        again = [
+            (result, record) for result, (record, _) in zip(timed, pairs, strict=True) if isinstance(result, Timed)
+        ]
         return [record for _, record in sorted(again, key=lambda pair: pair[0].latency_us)]
 
     def _problem(self, task: TuningTask, record: Record) -> str | None:
         """Why a schedule's results are not the unscheduled function's; None when they are."""
         jobs = [self._job(task, trace, repacked_weights=False) for trace in (record.trace, None)]
-        scheduled, reference = self.builder.build(jobs)
+        built = self.builder.build(jobs)
+        libraries = [item for item in built if isinstance(item, Built)]
         try:
-            for item in (scheduled, reference):
+            for item in built:
                 if isinstance(item, Failure):
                     return item.message
-            assert isinstance(scheduled, Built) and isinstance(reference, Built)
-            answer = self.runner.agreement(scheduled, reference, seed=self.seed)
+            answer = self.runner.agreement(*libraries, seed=self.seed)
         finally:
-            for item in (scheduled, reference):
-                if isinstance(item, Built):
-                    item.library.unlink(missing_ok=True)
+            for library in libraries:
+                library.library.unlink(missing_ok=True)
         if isinstance(answer, Failure):
             return answer.message
         if not answer.max_rel_error <= _MAX_REL_ERROR:
@@ -109,6 +110,4 @@ class Winners:
 
 
 def _as_wrong(record: Record, problem: str) -> Record:
-    return replace(
-        record, latency_us=None, spread_us=None, failure=FailureKind.WRONG_RESULT, failure_message=problem
-    )
+    return replace(record, latency_us=None, spread_us=None, failure=FailureKind.WRONG_RESULT, failure_message=problem)

@@ -1,4 +1,4 @@
-"""The child that builds candidates: replay, lower, LLVM, link. It lives for many builds and holds no state but caches."""
+"""The child that builds candidates: replay, lower, LLVM, link. It lives for many builds; its state is caches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tvm.target import Target
 
 from schedules.space import initialized_postprocs, plain, replay
 from tuner.link import link_shared
-from tuner.measure.jobs import BuildJob, Built, Failure, ArgumentSpec
+from tuner.measure.jobs import ArgumentSpec, BuildJob, Built, Decisions, Failure
 from tuner.records import FailureKind
 
 
@@ -49,10 +49,11 @@ def serve(pipe: Connection, target_json: dict[str, object], triple: str) -> None
 
 
 def _build(job: BuildJob, task: _Task, *, target: Target, triple: str, started: float) -> Built:
-    mod, decisions, trace_json = task.mod, (), ""
+    mod, trace_json = task.mod, ""
+    decisions: Decisions = ()
     if job.trace_json is not None:
         sch = replay(task.mod, job.trace_json, task.postprocs)
-        instructions, sampled = plain(sch.trace.as_json(True))
+        sampled = plain(sch.trace.as_json(True))[1]
         taken = {index: tuple(row) if isinstance(row, list) else (row,) for index, row in sampled}
         decisions = tuple(taken[index] for index in job.gene_instructions)
         trace_json = job.trace_json

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable
@@ -41,10 +42,7 @@ class BuildPool:
         self._workers = [self._start() for _ in range(workers)]
 
     def _start(self) -> _Worker:
-        serve = self._serve
-        if serve is None:
-            from tuner.measure.build_worker import serve
-        return _Worker(Child(serve, self._target.tvm, self._target.triple))
+        return _Worker(Child(self._serve or _build_worker(), self._target.tvm, self._target.triple))
 
     def __enter__(self) -> Self:
         return self
@@ -64,53 +62,69 @@ class BuildPool:
         waiting = deque(enumerate(jobs))
         while len(answers) < len(jobs):
             for slot, worker in enumerate(self._workers):
-                if worker.index is None and waiting:
+                if worker.job is None and waiting:
                     if worker.builds >= _BUILDS_PER_WORKER:
                         worker.child.kill()
                         worker = self._workers[slot] = self._start()
                     worker.send(*waiting.popleft(), limit_s)
-            busy = [worker for worker in self._workers if worker.index is not None]
+            busy = [worker for worker in self._workers if worker.job is not None]
             nearest = min(worker.deadline for worker in busy)
             ready = wait([worker.child.pipe for worker in busy], timeout=max(0.0, nearest - time.monotonic()))
             for slot, worker in enumerate(self._workers):
-                if worker.index is None:
+                index = worker.job
+                if index is None:
                     continue
                 if worker.child.pipe in ready:
-                    try:
-                        answers[worker.index] = worker.child.pipe.recv()
-                        worker.index = None
-                        continue
-                    except (EOFError, ConnectionResetError):
-                        message = f"the compiler {worker.child.cause_of_death()}"
-                        failure = Failure(kind=FailureKind.BUILD_ERROR, message=message)
+                    answers[index] = worker.receive()
                 elif time.monotonic() >= worker.deadline:
-                    message = f"the build took longer than {limit_s:g} s"
-                    failure = Failure(kind=FailureKind.BUILD_TIMEOUT, message=message, cost_s=limit_s)
-                else:
-                    continue
-                answers[worker.index] = failure
-                worker.child.kill()
-                self._workers[slot] = self._start()
+                    answers[index] = worker.give_up(limit_s)
+                if worker.broken:
+                    self._workers[slot] = self._start()
         return [answers[index] for index in range(len(jobs))]
 
 
 class _Worker:
-    """One child, the tasks that it already has, and the job that it is on."""
+    """One child, the tasks that it already has, and the job that it is on (None when idle)."""
 
     def __init__(self, child: Child) -> None:
         self.child = child
         self.builds = 0
-        self.index: int | None = None
+        self.job: int | None = None
         self.deadline = 0.0
+        self.broken = False
         self._known: set[str] = set()
 
     def send(self, index: int, job: BuildJob, limit_s: float) -> None:
         if job.task.key in self._known:
             job = replace(job, task=TaskSource(key=job.task.key, module_json=""))
         self._known.add(job.task.key)
-        self.index, self.deadline = index, time.monotonic() + limit_s
+        self.job, self.deadline = index, time.monotonic() + limit_s
         self.builds += 1
-        try:
+        # A child that died idle shows as an end of file at the next look at its pipe.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.child.pipe.send(job)
-        except (BrokenPipeError, ConnectionResetError):
-            self.deadline = 0.0  # it died idle: the next look at the pipe finds it and replaces it
+
+    def receive(self) -> Built | Failure:
+        """The answer that is ready, or why there will be none."""
+        self.job = None
+        try:
+            answer: Built | Failure = self.child.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self.broken = True
+            message = f"the compiler {self.child.cause_of_death()}"
+            self.child.kill()
+            return Failure(kind=FailureKind.BUILD_ERROR, message=message)
+        return answer
+
+    def give_up(self, limit_s: float) -> Failure:
+        """Kill a child whose time is up."""
+        self.job, self.broken = None, True
+        self.child.kill()
+        message = f"the build took longer than {limit_s:g} s"
+        return Failure(kind=FailureKind.BUILD_TIMEOUT, message=message, cost_s=limit_s)
+
+
+def _build_worker() -> Callable[..., None]:
+    from tuner.measure.build_worker import serve  # loads TVM: not where only the pool is tested
+
+    return serve

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from tuner.errors import WorkerError
 from tuner.measure.child import Child
-from tuner.measure.jobs import ROUNDS, Agreement, Built, Failure, ArgumentSpec, Timed
+from tuner.measure.jobs import ROUNDS, Agreement, ArgumentSpec, Built, Failure, Timed
 from tuner.records import FailureKind
 
 _TIMEOUT_S = 10.0
@@ -98,10 +98,7 @@ class LocalRunner:
         """Send one request; a `Failure` when it raised (the child lives on), hung or crashed (it is gone)."""
         limit_s = timeout_s or self._timeout_s
         if self._child is None:
-            serve = self._serve
-            if serve is None:
-                from tuner.measure.run_worker import serve
-            self._child = Child(serve, self._threads)
+            self._child = Child(self._serve or _run_worker(), self._threads)
         child = self._child
         try:
             child.pipe.send(request)
@@ -119,3 +116,9 @@ class LocalRunner:
         if answer[0] == "error":
             return Failure(kind=FailureKind.RUN_ERROR, message=answer[1])
         return answer
+
+
+def _run_worker() -> Callable[..., None]:
+    from tuner.measure.run_worker import serve  # loads TVM: not where only the watchdog is tested
+
+    return serve

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from schedules.decisions import DecisionSpace, GeneKind, Genomes
 
 FEATURES_VERSION = 1
+# Finite, so that records stay JSON; no logarithm of a size or ratio gets near it.
+MISSING = -1024.0
 FloatMatrix = NDArray[np.float64]
 
 _SPATIAL_AXES, _REDUCTION_AXES, _BUFFERS, _LOCATIONS = 5, 4, 4, 4
@@ -83,7 +85,9 @@ def footprint_bytes(space: DecisionSpace, region: list[FloatMatrix]) -> list[Flo
     for access in space.anchor.accesses:
         elements = np.ones_like(region[0])
         for row in access.strides:
-            elements = elements * (1 + sum(stride * (tile - 1) for stride, tile in zip(row, region, strict=True) if stride))
+            elements = elements * (
+                1 + sum(stride * (tile - 1) for stride, tile in zip(row, region, strict=True) if stride)
+            )
         sizes.append(elements * access.item_bytes)
     return sizes
 
@@ -92,7 +96,12 @@ def parallel_chunks(tiles: Tiling, machine: Machine, *, jobs_per_core: int = 16)
     """Into how many chunks the outer loops are split for the threads: loops are fused outermost first while their
     product stays within the bound, as RewriteParallelVectorizeUnroll does."""
     limit = machine.threads * jobs_per_core
-    columns = [tiles.factors[axis][:, level] for level in (0, 1) for axis in tiles.spatial if tiles.factors[axis].shape[1] > level]
+    columns = [
+        tiles.factors[axis][:, level]
+        for level in (0, 1)
+        for axis in tiles.spatial
+        if tiles.factors[axis].shape[1] > level
+    ]
     chunks = np.ones(len(columns[0]))
     open_ = np.ones(len(columns[0]), dtype=bool)
     for column in columns:
@@ -125,14 +134,14 @@ class Featurizer:
     def _plain_genes(self, space: DecisionSpace, genomes: Genomes) -> list[FloatMatrix]:
         categorical = [i for i, gene in enumerate(space.genes) if gene.kind is GeneKind.CATEGORICAL]
         placed = [i for i, gene in enumerate(space.genes) if gene.kind is GeneKind.LOCATION]
-        missing = np.full(len(genomes), np.nan)
+        missing = np.full(len(genomes), MISSING)
         unrolls = [np.log2(space.genes[i].values[genomes[:, i]] + 1.0) for i in categorical[:2]]
         loops = [space.genes[i].values[genomes[:, i]].astype(np.float64) for i in placed[:_LOCATIONS]]
         return unrolls + [missing] * (2 - len(unrolls)) + loops + [missing] * (_LOCATIONS - len(loops))
 
     def _tile_columns(self, space: DecisionSpace, genomes: Genomes) -> list[FloatMatrix]:
         tiles = tiling(space, genomes)
-        missing = np.full(len(genomes), np.nan)
+        missing = np.full(len(genomes), MISSING)
         if tiles is None or not tiles.spatial:
             return [missing] * _TILE_COLUMNS
         columns: list[FloatMatrix] = []
@@ -159,13 +168,17 @@ class Featurizer:
         total = sum(sizes, np.zeros_like(ones))
         columns = [np.log2(spatial), np.log2(reduction), np.log2(total)]
         columns += [np.log2(size) for size in sizes[:_BUFFERS]]
-        columns += [np.full_like(ones, np.nan)] * (_BUFFERS - len(sizes))
+        columns += [np.full_like(ones, MISSING)] * (_BUFFERS - len(sizes))
         # Work per byte moved into the region: how much each loaded byte is reused.
         columns.append(np.log2(spatial * reduction) - np.log2(total))
         if level == 0:
             lanes = self._machine.lanes
             vector = region[tiles.spatial[-1]]
-            columns += [np.minimum(vector, lanes) / lanes, (vector % lanes == 0).astype(float), np.log2(spatial / lanes)]
+            columns += [
+                np.minimum(vector, lanes) / lanes,
+                (vector % lanes == 0).astype(float),
+                np.log2(spatial / lanes),
+            ]
         return columns
 
 

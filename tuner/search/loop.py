@@ -19,8 +19,9 @@ from tuner.records import Record
 from tuner.search.draft import Draft, DraftConfig, Drafter
 from tuner.search.features import Featurizer, Machine, analytic_scores
 
-# Throughput that an unmeasured task is assumed to have, for estimates and for the order of first visits.
+# What an unmeasured task is assumed to take, for estimates and for the order of first visits.
 _ASSUMED_GFLOPS_PER_THREAD = 5.0
+_ASSUMED_LAUNCH_US = 3.0
 # Rows of the chosen task, and of all others, that the ranker is trained on before a batch: bounds training to ~0.2 s.
 _OWN_ROWS, _OTHER_ROWS = 800, 600
 _MIN_TRAINING_ROWS = 16
@@ -239,7 +240,7 @@ class SearchLoop:
     def _known_or_assumed_us(self, state: _TaskState) -> float:
         if state.best_us is not None:
             return state.best_us
-        return state.task.flops / (_ASSUMED_GFLOPS_PER_THREAD * self._machine.threads * 1e3)
+        return _ASSUMED_LAUNCH_US + state.task.flops / (_ASSUMED_GFLOPS_PER_THREAD * self._machine.threads * 1e3)
 
     def _expected_gain_us(self, state: _TaskState) -> float:
         """What the next batch of a task is expected to take off the network's latency.

@@ -1,0 +1,125 @@
+"""Tasks of a fused network: its distinct PrimFuncs, weighted by how often they are called, with their design spaces."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+
+import tvm
+from tvm import relax, tirx
+from tvm.relax.analysis import has_reshape_pattern
+from tvm.s_tir.analysis import estimate_tir_flops
+from tvm.target import Target
+from tvm_ffi import structural_equal, structural_hash
+
+from schedules.space import design_spaces
+from tuner.records import Workload
+from tuner.targets import TargetSpec, tvm_version
+from tuner.tuning import TuningTask
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ExtractedTask:
+    """A distinct function of the network: ``functions`` are the global names that share it, ``spaces_error`` why it has
+    no design space (symbolic shapes, mostly), else empty."""
+
+    tuning: TuningTask
+    functions: tuple[str, ...]
+    spaces_error: str = ""
+
+    @property
+    def tunable(self) -> bool:
+        return bool(self.tuning.spaces)
+
+
+def task_module(function: tirx.PrimFunc) -> tvm.IRModule:
+    """A function as a task: alone in its module, under the name ``main``."""
+    return tvm.IRModule({"main": function.with_attr("global_symbol", "main")})
+
+
+def workload_key(mod: tvm.IRModule) -> str:
+    """Identity of a task across models: SHA-256 over TVM's version and the structural hash.
+
+    Structural hashes are not promised to be stable across TVM versions, so the version is part of the key.
+    """
+    digest = f"{tvm_version()}:{structural_hash(mod, map_free_vars=True) & (2**64 - 1):x}"
+    return hashlib.sha256(digest.encode()).hexdigest()
+
+
+def extract_tasks(mod: tvm.IRModule, spec: TargetSpec, *, seed: int) -> list[ExtractedTask]:
+    """The tasks of a fused module, the one with most work (weight × FLOPs) first.
+
+    Functions that are structurally equal are one task; the key of a task is its first function's name.
+    """
+    calls = _calls(mod)
+    groups: list[tuple[tvm.IRModule, str, list[str]]] = []
+    for variable, function in mod.functions.items():
+        name = variable.name_hint
+        if not isinstance(function, tirx.PrimFunc) or not calls[name] or has_reshape_pattern(function):
+            continue  # a reshape becomes a view of its input later, unless a schedule hides that it is one
+        alone = task_module(function)
+        key = workload_key(alone)
+        for known, known_key, names in groups:
+            if known_key == key and structural_equal(known, alone, map_free_vars=True):
+                names.append(name)
+                break
+        else:
+            groups.append((alone, key, [name]))
+    target = Target(spec.tvm)
+    tasks = [
+        _task(alone, key, names, sum(calls[name] for name in names), target=target, spec=spec, seed=seed)
+        for alone, key, names in groups
+    ]
+    return sorted(tasks, key=lambda task: -task.tuning.weight * task.tuning.workload.flops)
+
+
+def _task(
+    mod: tvm.IRModule, key: str, names: list[str], weight: int, *, target: Target, spec: TargetSpec, seed: int
+) -> ExtractedTask:
+    error, spaces = "", []
+    try:
+        spaces = design_spaces(mod, target, cores=spec.threads, vector_bits=spec.vector_bits, seed=seed)
+    except Exception as failure:  # whatever the rules cannot schedule keeps its default schedule
+        error = str(failure).strip().splitlines()[-1] if str(failure).strip() else type(failure).__name__
+    workload = Workload(
+        key=key,
+        tvm_version=tvm_version(),
+        name=names[0],
+        module_json=tvm.ir.save_json(mod),
+        flops=_work(mod),
+    )
+    tuning = TuningTask(key=names[0], name=names[0], workload=workload, weight=weight, spaces=spaces)
+    return ExtractedTask(tuning=tuning, functions=tuple(names), spaces_error=error)
+
+
+def _work(mod: tvm.IRModule) -> float:
+    """Arithmetic operations of a task; where there is next to no arithmetic (copies, transposes), one for every fourth
+    byte touched, so that it still has a size."""
+    parameters = [parameter.ty for parameter in mod["main"].params if hasattr(parameter.ty, "shape")]
+    elements = sum(_elements(parameter) for parameter in parameters)
+    try:
+        return max(float(estimate_tir_flops(mod)), elements)
+    except Exception:  # operators without a known cost
+        return elements
+
+
+def _elements(buffer: tirx.BufferType) -> float:
+    product = 1.0
+    for extent in buffer.shape:
+        product *= int(extent) if isinstance(extent, tirx.IntImm) else 1
+    return product
+
+
+def _calls(mod: tvm.IRModule) -> Counter[str]:
+    """How often each global function is called by the Relax functions (`call_tir` and the like)."""
+    counts: Counter[str] = Counter()
+
+    def visit(expression: relax.Expr) -> None:
+        if isinstance(expression, tvm.ir.Call):
+            counts.update(arg.name_hint for arg in expression.args if isinstance(arg, tvm.ir.GlobalVar))
+
+    for function in mod.functions.values():
+        if isinstance(function, relax.Function):
+            relax.analysis.post_order_visit(function, visit)
+    return counts

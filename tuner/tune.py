@@ -1,0 +1,304 @@
+"""The whole job: an ONNX model in, a verified bundle out. One process per job runs `tune` from top to bottom.
+
+A job that died is started again with the same work directory and store: the search goes on from its records, everything
+after it is done anew from them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import tvm
+from tvm.target import Target
+
+from schedules.graph.pipeline import fuse, prepare
+from tuner.bundle import bundle_name, write_bundle
+from tuner.compare import Contender, Latency, choose, compare
+from tuner.compile import build_scheduled, build_untuned
+from tuner.cost_model_store import CostModelStore
+from tuner.defaults import default_traces
+from tuner.errors import VerificationError
+from tuner.events import (
+    BaselineMeasured,
+    EventSink,
+    Finished,
+    Log,
+    Preflight,
+    Stage,
+    StageStarted,
+    TasksExtracted,
+    TaskSummary,
+)
+from tuner.frontend.convert import ImportedModel, import_model
+from tuner.manifest import describe
+from tuner.measure.builder import BuildPool
+from tuner.measure.runner import LocalRunner
+from tuner.records import Record, RecordStore
+from tuner.reference import load_samples, random_samples, reference_outputs
+from tuner.request import TuneRequest, TuneResult
+from tuner.tasks import ExtractedTask, extract_tasks
+from tuner.tuning import Tuning, TuningSummary, machine_of
+from tuner.verify import NumericsReport, verify_module
+from tuner.winners import Winners
+
+Sample = Mapping[str, np.ndarray]
+_BASELINE_BUDGET_S = 6.0
+_COMPARISON_BUDGET_S = 20.0
+
+
+def tune(request: TuneRequest, *, store: RecordStore, models: CostModelStore, sink: EventSink) -> TuneResult:
+    """Tune, build, verify, compare and package one model.
+
+    Raises `TesseraError` with a stable code for whatever a person can act on. ``request.work_dir`` keeps nothing but
+    the finished bundle afterwards.
+    """
+    return _Job(request=request, store=store, models=models, sink=sink).run()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Checked:
+    """A built network and what was found of it."""
+
+    module: Path
+    numerics: NumericsReport
+
+
+@dataclass(kw_only=True, eq=False)
+class _Job:
+    request: TuneRequest
+    store: RecordStore
+    models: CostModelStore
+    sink: EventSink
+
+    def run(self) -> TuneResult:
+        request, started = self.request, time.monotonic()
+        self._scratch = request.work_dir / "scratch"
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.mkdir(parents=True)
+        self._begin(Stage.IMPORT)
+        model = import_model(request.model_path, request.input_shapes)
+        self.sink.emit(Preflight(report=model.preflight.as_dict()))
+        samples, reference = self._samples(model)
+        self._begin(Stage.PARTITION)
+        prepared = prepare(model.module)
+        self._begin(Stage.EXTRACT)
+        fused = fuse(prepared, Target(request.target.tvm))
+        tasks = self._extract(fused)
+        untuned = self._untuned(model, samples, reference)
+        self._begin(Stage.TUNE)
+        winners, summary = self._tune(tasks)
+        self._begin(Stage.BUILD)
+        tuned = self._build(fused, tasks, winners)
+        self._begin(Stage.VERIFY)
+        checked, used = self._verify(tuned, fused, tasks, winners, model, samples, reference)
+        self._begin(Stage.BENCHMARK)
+        outcome, shipped, latencies = self._compare(checked, untuned, model, samples)
+        self._begin(Stage.PACKAGE)
+        shipped_records = used if shipped is checked else {}
+        manifest = write_bundle(
+            path=request.work_dir / bundle_name(request.model_name, request.target.name),
+            module=shipped.module,
+            manifest=describe(
+                request,
+                model,
+                outcome=outcome,
+                numerics=shipped.numerics,
+                latencies=latencies,
+                shipped="tuned" if shipped is checked else "untuned",
+                search={
+                    **summary.as_dict(),
+                    "tasks": len(tasks),
+                    "tasks_tuned": len(shipped_records),
+                    "job_seconds": round(time.monotonic() - started, 1),
+                },
+            ),
+            samples=samples,
+            reference=reference,
+            records=[asdict(record) for record in shipped_records.values()],
+            workloads=[asdict(task.tuning.workload) for task in tasks if task.tuning.key in shipped_records],
+        )
+        bundle = request.work_dir / bundle_name(request.model_name, request.target.name)
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._finish(outcome, shipped.numerics, latencies)
+        return TuneResult(outcome=outcome, bundle=bundle, manifest=manifest)
+
+    def _begin(self, stage: Stage) -> None:
+        self.sink.emit(StageStarted(stage=stage))
+
+    def _log(self, message: str, *, level: str = "info") -> None:
+        self.sink.emit(Log(message=message, level=level))
+
+    def _samples(self, model: ImportedModel) -> tuple[list[Sample], list[Sample]]:
+        """Three seeded random inputs and whatever the user gave, with ONNX Runtime's outputs on them."""
+        samples: list[Sample] = list(random_samples(model.inputs, seed=self.request.seed))
+        if self.request.samples is not None:
+            samples += load_samples(self.request.samples, model.inputs)
+        reference = reference_outputs(
+            self.request.model_path,
+            samples,
+            inputs=model.inputs,
+            outputs=model.outputs,
+            threads=self.request.target.threads,
+        )
+        return samples, list(reference)
+
+    def _extract(self, fused: tvm.IRModule) -> list[ExtractedTask]:
+        tasks = extract_tasks(fused, self.request.target, seed=self.request.seed)
+        self.sink.emit(
+            TasksExtracted(
+                tasks=tuple(
+                    TaskSummary(
+                        key=task.tuning.key,
+                        name=task.tuning.name,
+                        workload=task.tuning.workload.key,
+                        weight=task.tuning.weight,
+                        flops=task.tuning.workload.flops,
+                        tunable=task.tunable,
+                    )
+                    for task in tasks
+                )
+            )
+        )
+        for task in tasks:
+            if task.spaces_error:
+                self._log(f"{task.tuning.name} keeps the default schedule: {task.spaces_error}", level="warning")
+        return tasks
+
+    def _untuned(self, model: ImportedModel, samples: Sequence[Sample], reference: Sequence[Sample]) -> _Checked:
+        module = self._scratch / "untuned.so"
+        build_untuned(model.module, module, spec=self.request.target)
+        numerics = verify_module(
+            module,
+            samples,
+            reference,
+            inputs=model.inputs,
+            outputs=model.outputs,
+            threads=self.request.target.threads,
+        )
+        if not numerics.passed:
+            self._log("The untuned build itself differs from ONNX Runtime.", level="warning")
+        if self.request.measure == "device":
+            latencies = self._timed({"untuned": module}, model, samples, time_budget_s=_BASELINE_BUDGET_S)
+            untuned = latencies["untuned"]
+            self.sink.emit(
+                BaselineMeasured(
+                    latency_us=untuned.median_us,
+                    spread_us=untuned.spread_us,
+                    onnxruntime_us=latencies["onnxruntime"].median_us,
+                )
+            )
+        return _Checked(module=module, numerics=numerics)
+
+    def _tune(self, tasks: Sequence[ExtractedTask]) -> tuple[dict[str, Record], TuningSummary]:
+        spec, request = self.request.target, self.request
+        tunable = [task.tuning for task in tasks if task.tunable]
+        with BuildPool(spec, workers=spec.threads) as builder, LocalRunner(threads=spec.threads) as runner:
+            tuning = Tuning(
+                tasks=tunable,
+                target=spec,
+                store=self.store,
+                models=self.models,
+                builder=builder,
+                runner=runner,
+                sink=self.sink,
+                scratch=self._scratch,
+                seed=request.seed,
+            )
+            summary = tuning.run(request.budget) if request.measure == "device" else tuning.recall_only()
+            self._log(f"search ended by {summary.ended_by}: {summary.trials} trials in {summary.seconds:.0f} s")
+            winners = Winners(
+                target=spec,
+                store=self.store,
+                builder=builder,
+                runner=runner,
+                sink=self.sink,
+                scratch=self._scratch,
+                seed=request.seed,
+            ).choose(tunable)
+        return winners, summary
+
+    def _build(self, fused: tvm.IRModule, tasks: Sequence[ExtractedTask], winners: Mapping[str, Record]) -> Path:
+        spec = self.request.target
+        machine = machine_of(spec)
+        traces: dict[str, list[str]] = {}
+        for task in tasks:
+            winner = winners.get(task.tuning.key)
+            found = default_traces(task.tuning, machine=machine, seed=self.request.seed)
+            for name in task.functions:
+                traces[name] = ([winner.trace] if winner else []) + found
+        module = self._scratch / f"tuned-{len(winners)}.so"
+        unscheduled = build_scheduled(fused, traces, module, spec=spec)
+        if unscheduled:
+            self._log(f"without a schedule: {', '.join(unscheduled)}", level="warning")
+        return module
+
+    def _verify(
+        self,
+        tuned: Path,
+        fused: tvm.IRModule,
+        tasks: Sequence[ExtractedTask],
+        winners: Mapping[str, Record],
+        model: ImportedModel,
+        samples: Sequence[Sample],
+        reference: Sequence[Sample],
+    ) -> tuple[_Checked, Mapping[str, Record]]:
+        """The tuned build against ONNX Runtime; a wrong one is reported and replaced by nothing: `_compare` ships the
+        untuned build then."""
+        numerics = verify_module(
+            tuned,
+            samples,
+            reference,
+            inputs=model.inputs,
+            outputs=model.outputs,
+            threads=self.request.target.threads,
+        )
+        if not numerics.passed:
+            self._log(f"the tuned build is wrong (max relative error {numerics.max_rel_error:.2g})", level="error")
+        return _Checked(module=tuned, numerics=numerics), winners
+
+    def _compare(
+        self, tuned: _Checked, untuned: _Checked, model: ImportedModel, samples: Sequence[Sample]
+    ) -> tuple[str, _Checked, dict[str, Latency]]:
+        """Which build is shipped: never one that is wrong, never a tuned one that is not faster."""
+        right = [build for build in (tuned, untuned) if build.numerics.passed]
+        if not right:
+            tuned.numerics.require()
+            raise VerificationError("Neither the tuned nor the untuned build agrees with ONNX Runtime.")
+        if self.request.measure != "device":
+            return "unmeasured", right[0], {}
+        latencies = self._timed(
+            {"tuned": tuned.module, "untuned": untuned.module}, model, samples, time_budget_s=_COMPARISON_BUDGET_S
+        )
+        if len(right) == 1:
+            return ("improved" if right[0] is tuned else "no_improvement"), right[0], latencies
+        outcome = choose(untuned=latencies["untuned"], tuned=latencies["tuned"])
+        return outcome, (tuned if outcome == "improved" else untuned), latencies
+
+    def _timed(
+        self, modules: Mapping[str, Path], model: ImportedModel, samples: Sequence[Sample], *, time_budget_s: float
+    ) -> dict[str, Latency]:
+        contenders = {name: Contender(path=path) for name, path in modules.items()}
+        contenders["onnxruntime"] = Contender(path=self.request.model_path, kind="onnxruntime")
+        return compare(
+            contenders, model.inputs, samples[0], threads=self.request.target.threads, time_budget_s=time_budget_s
+        )
+
+    def _finish(self, outcome: str, numerics: NumericsReport, latencies: Mapping[str, Latency]) -> None:
+        tuned, untuned, onnxruntime = (latencies.get(name) for name in ("tuned", "untuned", "onnxruntime"))
+        shipped = tuned if outcome == "improved" else untuned
+        self.sink.emit(
+            Finished(
+                outcome=outcome,
+                tuned_us=shipped.median_us if shipped else None,
+                tuned_spread_us=shipped.spread_us if shipped else None,
+                untuned_us=untuned.median_us if untuned else None,
+                onnxruntime_us=onnxruntime.median_us if onnxruntime else None,
+                max_abs_error=numerics.max_abs_error,
+                max_rel_error=numerics.max_rel_error,
+            )
+        )
