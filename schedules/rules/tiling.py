@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from tvm.s_tir.meta_schedule.schedule_rule import MultiLevelTiling, ReuseType, ScheduleRule
+from tvm.s_tir.sblock_scope import StmtSRef
 from tvm.s_tir.schedule import Schedule
-from tvm.tirx import Expr, IterVar, Var
-from tvm.tirx.analysis import undefined_vars
+
+from schedules.rules.block_shape import is_windowed, reduces_side_by_side
 
 STRUCTURE = "SSRSRS"
 """S: every spatial axis, R: every reduction axis, outermost first. Four spatial levels and two of reduction."""
@@ -18,8 +19,8 @@ def tile_with_reuse(*, max_innermost_factor: int) -> ScheduleRule:
     """Tile spatial axes four times, reduction axes twice, and keep a tile's accumulators until its epilogue has run.
 
     Applies to reductions of which an operand is reused (convolutions, grouped and depthwise ones, matrix products) and,
-    beyond MetaSchedule's own condition, to windowed reductions (pooling, see `is_windowed_reduction`): only tiling
-    gives those an innermost spatial loop that can be vectorized. Tile factors are perfect, sampled, and at most
+    beyond MetaSchedule's own condition, to pooling and to sums over outer axes (`is_worth_tiling`): only tiling gives
+    those an innermost spatial loop that can be vectorized. Tile factors are perfect, sampled, and at most
     ``max_innermost_factor`` on the innermost level. There are up to three design spaces per block: the epilogue after
     the first or the second spatial level, or not fused at all.
 
@@ -47,27 +48,10 @@ def tile_with_reuse(*, max_innermost_factor: int) -> ScheduleRule:
         vector_load_lens=None,
         reuse_read=None,
         reuse_write=ReuseType(req="may", levels=list(EPILOGUE_LEVELS), scope="global"),
-        filter_fn=is_windowed_reduction,
+        filter_fn=is_worth_tiling,
     )
 
 
-def is_windowed_reduction(schedule: Schedule, block: object) -> bool:
-    """Whether a block reduces over a window that slides along a spatial axis: an index that adds one to the other.
-
-    ``out[n, h, w, c] max= x[n, 2*h + kh, 2*w + kw, c]`` is one; a sum over a whole axis is none, and neither is an
-    elementwise block. Whole-axis reductions belong to `split_long_reductions`.
-    """
-    statement = block.stmt if hasattr(block, "stmt") else schedule.get(block)
-    spatial = [axis.var for axis in statement.iter_vars if axis.iter_type == IterVar.DataPar]
-    reduced = [axis.var for axis in statement.iter_vars if axis.iter_type == IterVar.CommReduce]
-    if not reduced or not spatial:
-        return False
-    return any(
-        _mentions(dimension.min, spatial) and _mentions(dimension.min, reduced)
-        for read in statement.reads
-        for dimension in read.region
-    )
-
-
-def _mentions(expression: Expr, variables: list[Var]) -> bool:
-    return any(used.same_as(variable) for used in undefined_vars(expression) for variable in variables)
+def is_worth_tiling(_schedule: Schedule, block: StmtSRef) -> bool:
+    """What `tile_with_reuse` tiles beyond blocks that reuse an operand: windows, and sums of neighbouring columns."""
+    return is_windowed(block.stmt) or reduces_side_by_side(block.stmt)

@@ -1,0 +1,36 @@
+"""Golden files: what a rule makes of a function, as TVMScript, updated only when asked to."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the golden files of tests/schedules anew")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """``golden(name, text)``: ``text`` must equal the file of that name; a missing file fails."""
+    update = bool(request.config.getoption("--update-golden"))
+
+    def check(name: str, text: str) -> None:
+        path = GOLDEN / f"{name}.txt"
+        text = text.rstrip() + "\n"
+        if update:
+            path.write_text(text)
+            return
+        if not path.exists():
+            pytest.fail(f"There is no golden file {path.name}. Look at the output, then run: pytest --update-golden")
+        expected = path.read_text()
+        if text != expected:
+            lines = difflib.unified_diff(expected.splitlines(), text.splitlines(), path.name, "now", lineterm="")
+            pytest.fail("\n".join(["The schedule changed. If that is meant, run: pytest --update-golden", *lines]))
+
+    return check
