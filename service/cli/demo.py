@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -32,14 +31,22 @@ def demo(
     data_dir: DataDir = None,
 ) -> None:
     """Tune a small CNN that reads digits, and show what that changed. The last line is one JSON object."""
+    from service.cli.bundles import unpacked
+    from service.cli.digits import accuracies
+
     started = time.monotonic()
     model = existing_file(_EXAMPLES / "digits_cnn.onnx")
     images = existing_file(_EXAMPLES / "digits_test.npz")
     with connect(None, None, data_dir or _DATA_DIR, runs_jobs=True) as client:
         job, bundle = _tune(client, model, images, trials=trials, seed=seed, out=out)
         url = f"{client.url}/jobs/{job.id}"
-    measured = _measure(bundle, model, images)
-    figures = _figures(job, measured, bundle=bundle, url=url, seconds=time.monotonic() - started)
+    with unpacked(bundle) as folder:
+        before, after = accuracies(folder, model, images)
+    figures = _figures(job, bundle=bundle, url=url) | {
+        "accuracy_before": before,
+        "accuracy_after": after,
+        "seconds": round(time.monotonic() - started, 1),
+    }
     _show(figures)
     say(f"Look at the job in the dashboard: tessera serve --data-dir {data_dir or _DATA_DIR}")
     print(json.dumps(figures), flush=True)
@@ -49,12 +56,13 @@ def demo(
 
 def _tune(client: Client, model: Path, images: Path, *, trials: int, seed: int, out: Path) -> tuple[JobSchema, Path]:
     from service.api.schemas import JobCreate
+    from service.cli.digits import write_samples
     from service.cli.tune import download_bundle, run_job
 
     uploaded = client.upload_model(model)
     with tempfile.TemporaryDirectory() as temporary:
         samples = Path(temporary) / "digits.npz"
-        _child("samples", str(images), str(samples), uploaded.inputs[0].name, str(_SAMPLES))
+        write_samples(images, samples, input_name=uploaded.inputs[0].name, count=_SAMPLES)
         samples_id = client.upload_samples(samples).id
     request = JobCreate(model_id=uploaded.id, target="host", trials=trials, seed=seed, samples=samples_id)
     job = run_job(client, request, ours=True)
@@ -71,27 +79,7 @@ def _tune(client: Client, model: Path, images: Path, *, trials: int, seed: int, 
     return job, bundle
 
 
-def _measure(bundle: Path, model: Path, images: Path) -> dict[str, Any]:
-    """Accuracies, and the bundle's own check."""
-    from service.cli.bundles import unpacked
-
-    with unpacked(bundle) as folder:
-        measured: dict[str, Any] = json.loads(_child("accuracy", str(folder), str(model), str(images)))
-    return measured
-
-
-def _child(*arguments: str) -> str:
-    from service.engine.processes import child_environment, python_module
-
-    command = [*python_module("service.cli.digits"), *arguments]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=child_environment("demo"))
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ServiceError(f"The demo's check failed: {last}", code="demo_failed", hint="Run it again.")
-    return (done.stdout.strip().splitlines() or [""])[-1]
-
-
-def _figures(job: JobSchema, measured: dict[str, Any], *, bundle: Path, url: str, seconds: float) -> dict[str, Any]:
+def _figures(job: JobSchema, *, bundle: Path, url: str) -> dict[str, Any]:
     result = job.result
     tuned_us = result.tuned_us if result else None
     untuned_us = result.untuned_us if result else None
@@ -104,10 +92,7 @@ def _figures(job: JobSchema, measured: dict[str, Any], *, bundle: Path, url: str
         "onnxruntime_us": result.onnxruntime_us if result else None,
         "max_abs_error": result.max_abs_error if result else None,
         "max_rel_error": result.max_rel_error if result else None,
-        "accuracy_before": measured["accuracy_before"],
-        "accuracy_after": measured["accuracy_after"],
         "trials": job.progress.trials_done,
-        "seconds": round(seconds, 1),
         "bundle": str(bundle),
         "url": url,
     }

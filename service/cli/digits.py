@@ -1,18 +1,18 @@
-"""The demo's arithmetic, in a child process: ``python -m service.cli.digits samples|accuracy …``, one JSON line.
+"""The demo's arithmetic: samples from the pictures, and how many digits are named right before and after tuning.
 
-ONNX Runtime judges the model before tuning, the bundle's own run.py loads the module after it.
+ONNX Runtime judges the model as it was uploaded, the bundle's module is loaded as a user would; both in child
+processes of the tuner.
 """
 
 from __future__ import annotations
 
 import json
-import runpy
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+
+from tuner.network_process import NetworkProcess
 
 
 def write_samples(images: Path, samples: Path, *, input_name: str, count: int) -> None:
@@ -21,47 +21,25 @@ def write_samples(images: Path, samples: Path, *, input_name: str, count: int) -
         np.savez(samples, **{input_name: stored["images"][:count, np.newaxis]})
 
 
-def accuracies(bundle: Path, model: Path, images: Path) -> dict[str, float]:
-    """Shares of pictures that are named right, before (ONNX Runtime) and after (the bundle's module)."""
+def accuracies(bundle: Path, model: Path, images: Path) -> tuple[float, float]:
+    """Shares of pictures that are named right before (ONNX Runtime) and after (the unpacked bundle's module)."""
+    manifest: dict[str, Any] = json.loads((bundle / "manifest.json").read_text())
     with np.load(images, allow_pickle=False) as stored:
         pictures, labels = stored["images"], stored["labels"]
-    return {
-        "accuracy_before": _accuracy(_reference(model), pictures, labels),
-        "accuracy_after": _accuracy(_tuned(bundle), pictures, labels),
-    }
+    before = _accuracy(model, "onnxruntime", manifest, pictures, labels)
+    return before, _accuracy(bundle / "module.so", "tvm", manifest, pictures, labels)
 
 
-def _accuracy(classify: Callable[[np.ndarray], np.ndarray], pictures: np.ndarray, labels: np.ndarray) -> float:
-    named = [int(np.argmax(classify(picture[np.newaxis]))) for picture in pictures]
-    return float(np.mean(np.asarray(named) == labels))
-
-
-def _reference(model: Path) -> Callable[[np.ndarray], np.ndarray]:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda picture: np.asarray(session.run(None, {name: picture})[0])
-
-
-def _tuned(bundle: Path) -> Callable[[np.ndarray], np.ndarray]:
-    runner: dict[str, Any] = runpy.run_path(str(bundle / "run.py"), run_name="bundle")
-    network = runner["Network"](bundle / "module.so")
-    name = runner["MANIFEST"]["inputs"][0]["name"]
-    return lambda picture: np.asarray(next(iter(network(**{name: picture}).values())))
-
-
-def main(arguments: list[str]) -> int:
-    match arguments:
-        case ["samples", images, samples, input_name, count]:
-            write_samples(Path(images), Path(samples), input_name=input_name, count=int(count))
-        case ["accuracy", bundle, model, images]:
-            print(json.dumps(accuracies(Path(bundle), Path(model), Path(images))))
-        case _:
-            print(__doc__, file=sys.stderr)
-            return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def _accuracy(
+    network: Path,
+    kind: Literal["tvm", "onnxruntime"],
+    manifest: dict[str, Any],
+    pictures: np.ndarray,
+    labels: np.ndarray,
+) -> float:
+    (input_name,), (output_name,) = ([spec["name"] for spec in manifest[side]] for side in ("inputs", "outputs"))
+    samples = [{input_name: picture[np.newaxis]} for picture in pictures]
+    with NetworkProcess(network, kind=kind, threads=int(manifest["threads"])) as process:
+        outputs = process.run(samples, [input_name], [output_name])
+    named = np.array([int(np.argmax(output[output_name])) for output in outputs])
+    return float(np.mean(named == labels))

@@ -8,13 +8,13 @@ has died meanwhile). Stopping a server for an upgrade therefore costs no tuning 
 from __future__ import annotations
 
 import contextlib
+import logging
 import subprocess
 import threading
 import time
 from collections.abc import Sequence
 
 import psutil
-import structlog
 
 from service.database import Database
 from service.engine.processes import child_environment, end_job_processes, is_alive, python_module, start_time
@@ -28,7 +28,7 @@ _TICK_S = 0.25
 _ANSWERS_WITHIN_S = 15.0
 _STOP_WITHIN_S = 10.0
 
-log = structlog.get_logger()
+log = logging.getLogger(__name__)
 
 
 class LocalEngine:
@@ -86,7 +86,7 @@ class LocalEngine:
             try:
                 self.tick()
             except Exception:  # a full disk or a locked database must not end the supervision
-                log.exception("engine_tick_failed")
+                log.exception("the engine failed at its work and goes on")
             self._last_tick = time.monotonic()
             self._woken.wait(_TICK_S)
 
@@ -126,7 +126,7 @@ class LocalEngine:
         self._children[job_id] = child
         with contextlib.suppress(psutil.NoSuchProcess):  # it has ended already: the next tick settles that
             queue.set_process(self._database, job_id, pid=child.pid, started_at=start_time(child.pid))
-        log.info("job_started", job_id=job_id, pid=child.pid)
+        log.info("job %s started, process %d", job_id, child.pid)
 
     def _environment(self, job_id: str) -> dict[str, str]:
         extra = {"TESSERA_DATA_DIR": str(self._settings.data_dir)}
@@ -154,7 +154,7 @@ class LocalEngine:
         return True
 
     def _settle(self, job_id: str, death: Death) -> None:
-        log.warning("job_process_ended", job_id=job_id, how=str(death))
+        log.warning("the process of job %s ended: %s", job_id, death)
         settle(
             self._database,
             job_id,
@@ -164,11 +164,11 @@ class LocalEngine:
 
     def _cancel(self, job: queue.ActiveJob) -> None:
         if not end_job_processes(job.id, pid=job.pid, started_at=job.pid_started_at):
-            log.error("job_processes_survive", job_id=job.id)
+            log.error("processes of job %s survive being killed", job.id)
             return  # the next tick tries again; the job stays "cancelling" until its processes are gone
         self._forget(job.id)
         queue.finish(self._database, job.id, JobState.CANCELLED)
-        log.info("job_cancelled", job_id=job.id)
+        log.info("job %s cancelled", job.id)
 
     def _reap_children_of_ended_jobs(self, active: set[str]) -> None:
         """A job that ended well leaves a child to be waited for, and perhaps workers that forgot to end."""
