@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from service.app import create_app
+from service.cli.app import app
 from service.settings import Settings
 from tuner.events import Event
 
@@ -44,6 +48,29 @@ def test_every_route_is_documented_and_no_other() -> None:
     documented = set(re.findall(r"^### `([A-Z]+ /\S+)`$", (DOCS / "rest.md").read_text(), re.MULTILINE))
     assert exist - documented == set(), "missing in docs/rest.md"
     assert documented - exist == set(), "in docs/rest.md only"
+
+
+def commands(command: Any, path: str = "tessera") -> Iterator[tuple[str, Any]]:
+    """Every command with its path; groups themselves are left out."""
+    if not hasattr(command, "commands"):
+        yield path, command
+        return
+    for name, below in command.commands.items():
+        yield from commands(below, f"{path} {name}")
+
+
+def test_every_command_and_option_is_documented_and_no_other() -> None:
+    text = (DOCS / "cli.md").read_text()
+    sections = dict(re.findall(r"^### `(tessera[ a-z-]*?)(?: [A-Z_]+)*`$(.*?)(?=^##)", text, re.MULTILINE | re.DOTALL))
+    parts = re.split(r"^## ", text, flags=re.MULTILINE)
+    exist = dict(commands(typer.main.get_command(app)))
+    assert exist.keys() == sections.keys()
+    for path, command in exist.items():
+        # Options that a whole group shares are named above its first command.
+        group = next(part for part in parts if re.search(rf"^### `{path}\b", part, re.MULTILINE))
+        shown = sections[path] + group[: group.index("###")]
+        options = {name for option in command.params if option.param_type_name == "option" for name in option.opts}
+        assert {name for name in options if f"`{name}`" not in shown} == set(), path
 
 
 def test_every_event_of_a_job_is_documented() -> None:
