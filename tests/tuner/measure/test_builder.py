@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.tuner.measure.serves import build_serve
+from tuner.measure.builder import BuildPool
+from tuner.measure.jobs import BuildJob, Built, Failure, TaskSource
+from tuner.records import FailureKind
+from tuner.targets import host_target
+
+
+def jobs(*names: str) -> list[BuildJob]:
+    source = TaskSource(key="t", module_json="{}")
+    return [BuildJob(task=source, trace_json="[]", output=Path(f"/nowhere/{name}.so")) for name in names]
+
+
+def pool(**settings: float) -> BuildPool:
+    return BuildPool(host_target(), workers=2, serve=build_serve, **settings)
+
+
+def test_answers_come_in_the_order_of_the_jobs() -> None:
+    with pool() as builder:
+        answers = builder.build(jobs(*(f"job-{index}" for index in range(7))))
+    assert [answer.library.stem for answer in answers if isinstance(answer, Built)] == [f"job-{i}" for i in range(7)]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "said"),
+    [
+        ("segfault", FailureKind.BUILD_ERROR, "SIGSEGV"),
+        ("exit", FailureKind.BUILD_ERROR, "status 3"),
+        ("hang", FailureKind.BUILD_TIMEOUT, "longer than"),
+        ("refused", FailureKind.BUILD_ERROR, "refused"),
+    ],
+)
+def test_a_bad_candidate_fails_alone(name: str, kind: FailureKind, said: str) -> None:
+    with pool(timeout_s=2.0) as builder:
+        answers = builder.build(jobs("good-1", name, "good-2", "good-3"))
+        bad = answers[1]
+        assert isinstance(bad, Failure)
+        assert bad.kind is kind
+        assert said in bad.message
+        assert all(isinstance(answer, Built) for answer in (answers[0], answers[2], answers[3]))
+        assert all(isinstance(answer, Built) for answer in builder.build(jobs("after-1", "after-2")))
+
+
+def test_workers_live_on_and_are_sent_a_task_once() -> None:
+    with pool() as builder:
+        first = builder.build(jobs(*(f"a-{index}" for index in range(6))))
+        again = builder.build(jobs(*(f"b-{index}" for index in range(6))))
+    answers = [answer.trace_json for answer in [*first, *again] if isinstance(answer, Built)]
+    workers = {answer.partition(" ")[0] for answer in answers}
+    assert len(answers) == 12
+    assert len(workers) == 2
+    assert sum("with module" in answer for answer in answers) == 2
+
+
+def test_workers_are_recycled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tuner.measure.builder._BUILDS_PER_WORKER", 2)
+    with pool() as builder:
+        answers = builder.build(jobs(*(f"a-{index}" for index in range(10))))
+    workers = {answer.trace_json.partition(" ")[0] for answer in answers if isinstance(answer, Built)}
+    assert len(workers) >= 4
+
+
+def test_closing_leaves_no_process() -> None:
+    builder = pool()
+    pids = [worker.child.process.pid for worker in builder._workers]
+    builder.close()
+    assert not any(pid and psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids)

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.tuner.search.spaces import latency_us, matmul_space
+from tuner.cost_model import XGBCostModel
+from tuner.records import FailureKind, Record
+from tuner.search.features import FEATURES_VERSION, Machine
+from tuner.search.loop import Batch, LoopConfig, Outcome, SearchLoop, SearchTask
+
+MACHINE = Machine(threads=2, vector_bits=512)
+
+
+class NoRanker:
+    """Learns nothing: the loop must get by on its prior."""
+
+    ready = False
+
+    def fit(
+        self, features: NDArray[np.float32], latency_us: NDArray[np.float64], workloads: NDArray[np.str_]
+    ) -> None: ...
+
+    def predict(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
+        return np.zeros(len(features))
+
+
+def task(key: str, *, weight: int = 1, size: int = 256) -> SearchTask:
+    return SearchTask(key=key, workload=key, weight=weight, flops=2.0 * size**3, spaces=[matmul_space(size)])
+
+
+def outcomes(batch: Batch, *, scale: float = 1.0, failing: float = 0.0, seed: int = 0) -> list[Outcome]:
+    rng = np.random.default_rng(seed)
+    return [
+        Outcome(
+            draft=draft,
+            latency_us=None if rng.random() < failing else scale * latency_us(batch.task.spaces[draft.space], draft),
+            cost_s=0.1,
+        )
+        for draft in batch.drafts
+    ]
+
+
+def spend(loop: SearchLoop, trials: int, **kinds: float) -> dict[str, int]:
+    spent: dict[str, int] = {}
+    while trials > 0 and (batch := loop.propose(trials)) is not None:
+        loop.observe(batch, outcomes(batch, scale=kinds.get(batch.task.key, 1.0), failing=kinds.get("failing", 0.0)))
+        spent[batch.task.key] = spent.get(batch.task.key, 0) + len(batch.drafts)
+        trials -= len(batch.drafts)
+    return spent
+
+
+def test_the_ranker_leads_to_the_best_candidate() -> None:
+    loop = SearchLoop([task("a")], XGBCostModel(threads=1, seed=1), machine=MACHINE, seed=1)
+    spend(loop, 192)
+    assert loop.best_us("a") is not None
+    assert (loop.best_us("a") or 0) <= 100.0 * 2**0.4
+
+
+def test_the_budget_is_never_exceeded() -> None:
+    loop = SearchLoop([task("a"), task("b")], NoRanker(), machine=MACHINE, seed=1)
+    assert sum(spend(loop, 50).values()) == 50
+
+
+def test_a_budget_smaller_than_the_tasks_goes_to_the_heaviest() -> None:
+    tasks = [task("light", size=16), task("heavy", size=256), task("middle", size=64)]
+    loop = SearchLoop(tasks, NoRanker(), machine=MACHINE, seed=1)
+    assert set(spend(loop, 4)) == {"heavy"}
+
+
+def test_weight_draws_trials() -> None:
+    loop = SearchLoop([task("often", weight=10), task("once")], NoRanker(), machine=MACHINE, seed=1)
+    spent = spend(loop, 320)
+    assert spent["often"] > 1.5 * spent["once"]
+
+
+def test_failures_are_data() -> None:
+    loop = SearchLoop([task("a")], XGBCostModel(threads=1, seed=1), machine=MACHINE, seed=1)
+    assert sum(spend(loop, 96, failing=1.0).values()) == 96
+    assert loop.best_us("a") is None
+    assert loop.estimated_us() > 0
+
+
+def test_the_search_ends_when_nothing_is_left_to_gain() -> None:
+    loop = SearchLoop([task("a")], NoRanker(), machine=MACHINE, seed=1, config=LoopConfig(stop_gain=0.001))
+    assert 0 < sum(spend(loop, 100_000).values()) < 2_000
+
+
+def test_a_dry_space_ends_the_search() -> None:
+    tiny = task("tiny", size=2)
+    loop = SearchLoop([tiny], NoRanker(), machine=MACHINE, seed=1, config=LoopConfig(stop_gain=0.0))
+    assert sum(spend(loop, 1_000).values()) == tiny.spaces[0].size
+
+
+def record_of(loop: SearchLoop, batch: Batch, outcome: Outcome) -> Record:
+    space = batch.task.spaces[outcome.draft.space]
+    decisions = space.decisions(outcome.draft.genome)
+    return Record(
+        workload=batch.task.workload,
+        target_fingerprint="t",
+        variant=space.variant,
+        decisions=decisions,
+        trace=space.trace_json(decisions),
+        latency_us=outcome.latency_us,
+        failure=None if outcome.latency_us else FailureKind.RUN_ERROR,
+        features=tuple(float(x) for x in loop.features(batch.task.key, outcome.draft)),
+        features_version=FEATURES_VERSION,
+    )
+
+
+@pytest.mark.parametrize("failing", [0.0, 0.5])
+def test_a_second_job_starts_from_the_first_ones_records(failing: float) -> None:
+    first = SearchLoop([task("a")], NoRanker(), machine=MACHINE, seed=1)
+    stored, proposed = [], set()
+    for _ in range(4):
+        batch = first.propose(1_000)
+        assert batch is not None
+        results = outcomes(batch, failing=failing)
+        first.observe(batch, results)
+        stored += [record_of(first, batch, outcome) for outcome in results]
+        proposed |= {draft.key for draft in batch.drafts}
+    second = SearchLoop([task("a")], NoRanker(), machine=MACHINE, seed=2)
+    second.recall("a", stored)
+    assert second.best_us("a") == first.best_us("a")
+    assert second.estimated_us() == first.estimated_us()
+    again = second.propose(1_000)
+    assert again is not None
+    assert not proposed & {draft.key for draft in again.drafts}
+
+
+def test_records_of_another_rule_set_are_passed_over() -> None:
+    loop = SearchLoop([task("a")], NoRanker(), machine=MACHINE, seed=1)
+    alien = Record(
+        workload="a", target_fingerprint="t", variant="tile-0", decisions=((3, 3),), trace="[]", latency_us=1.0
+    )
+    loop.recall("a", [alien])
+    assert loop.best_us("a") is None

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from tuner.cost_model import Samples, XGBCostModel, rank_quality, relative_throughput
+from tuner.search.features import MISSING
+
+
+def samples(count: int = 200, *, seed: int = 0) -> Samples:
+    """Two workloads whose latency depends on the first feature; the second is noise, the third often missing."""
+    rng = np.random.default_rng(seed)
+    features = rng.random((count, 3)).astype(np.float32)
+    workloads = np.where(rng.random(count) < 0.5, "slow", "fast")
+    latency_us = np.exp2(4 * features[:, 0]) * np.where(workloads == "slow", 1000.0, 10.0)
+    features[rng.random(count) < 0.5, 2] = MISSING
+    return Samples(features=features, latency_us=latency_us, workloads=workloads.astype(np.str_))
+
+
+def fitted(data: Samples) -> XGBCostModel:
+    model = XGBCostModel(threads=1, seed=0)
+    model.fit(data.features, data.latency_us, data.workloads)
+    return model
+
+
+def test_labels_compare_within_a_workload_only() -> None:
+    labels = relative_throughput(np.array([10.0, 20.0, 1000.0, 1e9]), np.array(["a", "a", "b", "b"]))
+    assert labels.tolist() == [0.0, -1.0, 0.0, -4.0]
+
+
+def test_the_ranker_ranks_what_it_has_not_seen() -> None:
+    model, fresh = fitted(samples()), samples(seed=1)
+    scores = model.predict(fresh.features)
+    assert np.corrcoef(scores, -fresh.features[:, 0])[0, 1] > 0.95
+
+
+def test_held_out_quality_is_high_where_there_is_something_to_learn_and_chance_where_not() -> None:
+    learned = rank_quality(samples(400), threads=1, seed=0)
+    rng = np.random.default_rng(0)
+    noise = samples(400)
+    shuffled = Samples(features=noise.features, latency_us=rng.permutation(noise.latency_us), workloads=noise.workloads)
+    chance = rank_quality(shuffled, threads=1, seed=0)
+    assert learned["pairwise_accuracy"] > 0.9
+    assert learned["top_1"] > 0.8
+    assert chance["pairwise_accuracy"] < 0.7
+
+
+def test_a_stored_model_predicts_the_same_and_carries_its_samples() -> None:
+    data = samples()
+    model = fitted(data)
+    stored = model.store(data, target_fingerprint="t", features_version=1)
+    loaded = XGBCostModel.load(stored, threads=1, seed=0)
+    np.testing.assert_array_equal(loaded.predict(data.features), model.predict(data.features))
+    back = Samples.from_npz(stored.samples)
+    np.testing.assert_array_equal(back.features, data.features)
+    assert back.workloads.tolist() == data.workloads.tolist()
+    assert stored.training_set_sha256 == hashlib.sha256(stored.samples).hexdigest()
+    assert stored.sample_count == len(data)
+
+
+def test_samples_with_pickled_objects_are_refused() -> None:
+    import io
+
+    buffer = io.BytesIO()
+    evil = np.array([{"run": "me"}], dtype=object)
+    np.savez(buffer, features=evil, latency_us=evil, workloads=evil)
+    with pytest.raises(ValueError, match="pickle"):
+        Samples.from_npz(buffer.getvalue())
+
+
+def test_an_untrained_model_refuses_to_predict() -> None:
+    with pytest.raises(ValueError, match="not trained"):
+        XGBCostModel(threads=1, seed=0).predict(np.zeros((1, 3), dtype=np.float32))
