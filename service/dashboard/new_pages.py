@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
 from service.api.schemas import CheckReport
-from service.dashboard.pages import PageRoute, refuse_cross_site, render, services_of
+from service.dashboard.pages import PageRoute, render, services_of
 from service.dashboard.start_form import StartForm, shape_fields
 from service.errors import Invalid, ServiceError, TooLarge, status_of
 from service.jobs.commands import create_job
@@ -38,7 +38,7 @@ def show_new(request: Request, model: Annotated[str | None, Query(max_length=200
     return _upload_page(services)
 
 
-@router.post("/new", dependencies=[Depends(refuse_cross_site)])
+@router.post("/new")
 async def upload_without_scripts(request: Request) -> Response:
     """The plain form: scripts send the file to the REST interface instead, with a progress bar."""
     services = services_of(request)
@@ -57,7 +57,7 @@ async def upload_without_scripts(request: Request) -> Response:
     return RedirectResponse(f"/new?model={uploaded.resource.id}", status_code=303)
 
 
-@router.post("/new/{model_id}", dependencies=[Depends(refuse_cross_site)])
+@router.post("/new/{model_id}")
 async def check_or_start(request: Request, model_id: str) -> Response:
     """Both buttons of the start page: "Check model" shows the page again with the report, "Start tuning" goes on."""
     services = services_of(request)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Coroutine
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as package_version
+from inspect import isawaitable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from fastapi import Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from starlette.exceptions import HTTPException
 
+from service import __version__
 from service.dashboard import figures, tiles, verdict
-from service.errors import Invalid, ServiceError, status_of
+from service.errors import Invalid, NotFound, status_of
 from service.services import Services
 from tuner.errors import TesseraError
 
@@ -32,15 +33,11 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-_TITLES = {403: "Not from here", 404: "Not found", 405: "Not possible", 409: "Not possible now", 413: "Too large"}
-
-
-class CrossSite(ServiceError):
-    """A form of another site was sent to this server by the person's browser."""
-
-    status = 403
-    code = "cross_site_form"
-    hint = "Open the dashboard itself and repeat the action there."
+_log = logging.getLogger("tessera")
+_FAILED = TesseraError(
+    "The server failed on this page.", hint="The server's log has the cause. Please report it with the log."
+)
+_TITLES = {404: "Not found", 405: "Not possible", 409: "Not possible now", 413: "Too large"}
 
 
 def services_of(request: Request) -> Services:
@@ -61,12 +58,26 @@ def error_page(error: TesseraError, *, status: int) -> HTMLResponse:
     return render("error.html", {"error": error, "status": status, "title": title}, status=status)
 
 
-def refuse_cross_site(request: Request) -> None:
-    """Raises `CrossSite` for a form that another site made the browser send; clients without a browser pass."""
-    origin = request.headers.get("origin")
-    foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
-    if foreign or request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
-        raise CrossSite("This form was sent by another site.")
+def install_error_pages(app: FastAPI) -> None:
+    """Answer browsers with a page where nothing is; programs, and everything under /api, keep their problems.
+
+    To be called after the handlers for problems are installed.
+    """
+    answer_problem = app.exception_handlers[HTTPException]
+
+    async def answer(request: Request, error: Exception) -> Response:
+        wants_page = "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api/")
+        if wants_page and isinstance(error, HTTPException) and error.status_code == 404:
+            return error_page(PageNotFound(f"There is nothing at {request.url.path}."), status=404)
+        answered = answer_problem(request, error)
+        return await answered if isawaitable(answered) else answered
+
+    app.add_exception_handler(HTTPException, answer)
+
+
+class PageNotFound(NotFound):
+    code = "page_not_found"
+    hint = "The navigation above leads to every page."
 
 
 class PageRoute(APIRoute):
@@ -84,6 +95,11 @@ class PageRoute(APIRoute):
                 first = error.errors()[0]
                 field = ".".join(str(part) for part in first["loc"][1:])
                 return error_page(Invalid(f"{field}: {first['msg']}"), status=422)
+            except HTTPException:
+                raise
+            except Exception:
+                _log.exception("The page %s failed", request.url.path)
+                return error_page(_FAILED, status=500)
 
         return handle_with_pages
 
@@ -112,11 +128,7 @@ def _make_templates() -> Environment:
         times_faster=verdict.times_faster,
         dense_json=lambda value: json.dumps(value, ensure_ascii=False),
     )
-    try:
-        version = package_version("tessera")
-    except PackageNotFoundError:
-        version = "from a checkout"
-    environment.globals.update(static=lambda name: f"/static/{name}", tiles=tiles.diagram, version=version)
+    environment.globals.update(static=lambda name: f"/static/{name}", tiles=tiles.diagram, version=__version__)
     return environment
 
 

@@ -26,6 +26,7 @@ class Speed:
     """The shipped build's latency against the two others; ``estimated`` while nothing was measured end to end."""
 
     best_us: float | None
+    best_spread_us: float | None
     untuned_us: float | None
     onnxruntime_us: float | None
     estimated: bool
@@ -42,6 +43,7 @@ class Speed:
 def speed(job: JobSchema) -> Speed:
     return Speed(
         best_us=job.best.latency_us if job.best else None,
+        best_spread_us=_best_spread_us(job),
         untuned_us=job.baseline.latency_us if job.baseline else None,
         onnxruntime_us=job.baseline.onnxruntime_us if job.baseline else None,
         estimated=job.best is not None and not job.best.measured,
@@ -65,7 +67,7 @@ def how_much_faster(job: JobSchema) -> Answer:
         if job.state in FINAL_STATES:
             return Answer(text=NOTHING, note="The job ended before anything was measured.")
         return Answer(text="Not known yet", note="The first estimate comes with the first trials of every task.")
-    shown = latency(figures.best_us, job.best.spread_us if job.best else None)
+    shown = latency(figures.best_us, figures.best_spread_us)
     note = f"{'Estimated' if figures.estimated else 'Measured'} {shown}"
     if figures.against_untuned is None:
         return Answer(text=latency(figures.best_us), note=note)
@@ -127,6 +129,14 @@ def stage_marks(job: JobSchema) -> list[tuple[str, str]]:
     here = STAGES.index(job.stage)
     mark = "broken" if job.state == JobState.FAILED else "" if job.state in FINAL_STATES else "now"
     return [(stage, "done" if index < here else mark if index == here else "") for index, stage in enumerate(STAGES)]
+
+
+def _best_spread_us(job: JobSchema) -> float | None:
+    if job.best is None:
+        return None
+    if job.outcome == "no_improvement" and job.baseline is not None:
+        return job.baseline.spread_us  # the shipped build is the untuned one
+    return job.best.spread_us
 
 
 def _than(factor: float) -> str:

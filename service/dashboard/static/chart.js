@@ -107,7 +107,7 @@ export class Chart {
         { paths: () => null, points: { show: true, size: many ? 2.5 : 4, width: 0, fill: dot, stroke: dot } },
         { stroke: line, width: 1.5, paths: uPlot.paths.stepped({ align: 1 }), points: { show: false }, spanGaps: true },
       ],
-      hooks: { drawSeries: [(u, index) => index === 2 && this.drawOver(u)], drawAxes: [(u) => this.drawLines(u)], setCursor: [(u) => this.hover(u)] },
+      hooks: { drawSeries: [(u, index) => index === 2 && this.drawOver(u)], drawAxes: [(u) => this.drawLines(u)], draw: [(u) => this.drawLabels(u)], setCursor: [(u) => this.hover(u)] },
     };
   }
 
@@ -148,35 +148,44 @@ export class Chart {
     const { ctx, bbox } = u;
     const ratio = devicePixelRatio;
     ctx.save();
+    ctx.lineWidth = ratio;
+    ctx.strokeStyle = this.colors.base;
+    ctx.setLineDash([4 * ratio, 3 * ratio]);
+    ctx.beginPath();
+    for (const { us } of this.view.lines) {
+      const y = u.valToPos(us / this.scale, "y", true);
+      if (y < bbox.top || y > bbox.top + bbox.height) continue;
+      ctx.moveTo(bbox.left, y);
+      ctx.lineTo(bbox.left + bbox.width, y);
+    }
+    ctx.stroke();
+    ctx.restore();
+  }
+
+  // The names of the lines, over everything else; a line outside the drawn range keeps its name, with an arrow.
+  drawLabels(u) {
+    const { ctx, bbox } = u;
+    const ratio = devicePixelRatio;
+    const gap = 4 * ratio;
+    const height = 12 * ratio;
+    ctx.save();
     ctx.font = `${11 * ratio}px system-ui, sans-serif`;
     ctx.textAlign = "right";
     ctx.textBaseline = "alphabetic";
-    ctx.lineWidth = ratio;
+    ctx.lineJoin = "round";
+    ctx.lineWidth = 3 * ratio;
+    ctx.strokeStyle = this.colors.paper;
+    ctx.fillStyle = this.colors.base;
     const taken = [];
     for (const { name, us } of this.view.lines) {
       const y = u.valToPos(us / this.scale, "y", true);
-      const inside = y >= bbox.top && y <= bbox.top + bbox.height;
-      if (inside) {
-        ctx.strokeStyle = this.colors.base;
-        ctx.setLineDash([4 * ratio, 3 * ratio]);
-        ctx.beginPath();
-        ctx.moveTo(bbox.left, y);
-        ctx.lineTo(bbox.left + bbox.width, y);
-        ctx.stroke();
-        ctx.setLineDash([]);
-      }
-      const gap = 4 * ratio;
-      const height = 12 * ratio;
-      let label = inside ? y - gap : y < bbox.top ? bbox.top + 26 * ratio : bbox.top + bbox.height - gap;
+      const above = y < bbox.top;
+      const inside = !above && y <= bbox.top + bbox.height;
+      let label = inside ? y - gap : above ? bbox.top + 26 * ratio : bbox.top + bbox.height - gap;
       if (taken.some((other) => Math.abs(other - label) < height)) label = inside ? y + height : label + height;
       taken.push(label);
-      const text = `${name} ${significant(us / this.scale)} ${this.unit}${inside ? "" : y < bbox.top ? " ↑" : " ↓"}`;
-      ctx.lineJoin = "round";
-      ctx.lineWidth = 3 * ratio;
-      ctx.strokeStyle = this.colors.paper;
+      const text = `${name} ${significant(us / this.scale)} ${this.unit}${inside ? "" : above ? " ↑" : " ↓"}`;
       ctx.strokeText(text, bbox.left + bbox.width - gap, label);
-      ctx.lineWidth = ratio;
-      ctx.fillStyle = this.colors.base;
       ctx.fillText(text, bbox.left + bbox.width - gap, label);
     }
     ctx.restore();

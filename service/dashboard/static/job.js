@@ -38,6 +38,7 @@ function draw() {
   const view = select.value ? trials.ofTask(select.value) : trials.ofNetwork(weights, lines);
   empty.hidden = view.points.length > 0;
   box.dataset.points = view.points.length;
+  if (!view.points.length && !chart.plot) return;
   chart.show(view);
 }
 
@@ -96,10 +97,11 @@ function listen() {
     if (trials.add(JSON.parse(event.data))) drawSoon();
   });
   source.addEventListener("log", (event) => addLine(Number(event.lastEventId), JSON.parse(event.data)));
-  for (const kind of ["stage", "preflight", "tasks", "progress", "baseline", "result"]) source.addEventListener(kind, refreshSoon);
-  source.addEventListener("state", (event) => {
+  for (const kind of ["state", "stage", "preflight", "tasks", "progress", "baseline", "result"]) source.addEventListener(kind, refreshSoon);
+  // The server closes the stream behind this; an open source would come back and ask again.
+  source.addEventListener("end", () => {
+    source.close();
     refreshSoon();
-    if (["succeeded", "failed", "cancelled"].includes(JSON.parse(event.data).state)) source.close();
   });
 }
 

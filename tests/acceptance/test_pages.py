@@ -1,0 +1,201 @@
+"""Every page over a filled database, in a real browser: content, widths, themes, console, requests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.acceptance import seed
+from tests.acceptance.conftest import RESULTS, SIZES, Site, Watch, open_page
+
+pytestmark = pytest.mark.acceptance
+
+JOBS = ("failed", "many", "no_improvement", "cancelled", "cancelling", "running", "queued")
+PAGES = ("/", "/new", "/new?model={convolutional}", "/models", "/targets", "/cost-models", "/jobs/{running}/trials")
+
+
+def _addresses(site: Site) -> Iterator[tuple[str, str]]:
+    ids = {**site.jobs, "convolutional": site.models["convolutional"]}
+    for path in (*PAGES, *(f"/jobs/{{{name}}}" for name in JOBS)):
+        name = re.sub(r"[^a-z]+", "-", path).strip("-") or "jobs"
+        yield name, path.format_map(ids)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", ["wide", "phone"])
+def test_every_page_is_quiet_and_fits(site: Site, browser: Browser, watch: Watch, size: str, scheme: str) -> None:
+    folder = RESULTS / "pages"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open_page(browser, watch, base_url=site.url, size=size, scheme=scheme) as page:
+        for name, address in _addresses(site):
+            page.goto(address)
+            expect(page.locator("h1")).to_be_visible()
+            if name.startswith("jobs-") and not name.endswith("trials"):
+                expect(page.locator("#chart")).to_have_attribute("data-points", re.compile(r"\d+"))
+            elif name.startswith("new-model"):
+                expect(page.locator("#preflight .preflight-grid")).to_be_visible(timeout=60_000)
+            too_wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            page.screenshot(path=folder / f"{name}-{size}-{scheme}.png", full_page=True)
+            assert too_wide == 0, f"{name} scrolls sideways at {SIZES[size][0]} px"
+            background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+            lightness = sum(int(part) for part in re.findall(r"\d+", background)[:3])
+            assert (lightness < 200) == (scheme == "dark"), f"{name} is not {scheme}: {background}"
+    watch.assert_clean()
+
+
+def test_jobs_list_says_what_every_job_is_at(site: Site, page: Page) -> None:
+    page.goto("/")
+    words = {
+        "failed": "Failed",
+        "many": "Succeeded",
+        "no_improvement": "Succeeded",
+        "cancelled": "Cancelled",
+        "cancelling": "Cancelling",
+        "running": "Running",
+        "queued": "Queued",
+    }
+    for name, word in words.items():
+        expect(page.locator(f"#job-{site.jobs[name]} .state")).to_have_text(word)
+        assert page.locator(f"#job-{site.jobs[name]} .state svg").count() == 1, "a state is a word and a shape"
+    running = page.locator(f"#job-{site.jobs['running']}")
+    expect(running).to_contain_text("128 of 256 trials, about 1 min 35 s left")
+    expect(running.locator("progress")).to_have_attribute("value", "0.5")
+    expect(running).to_contain_text("estimated")
+    many = page.locator(f"#job-{site.jobs['many']}")
+    expect(many).to_contain_text("7460 ± 52 µs")
+    expect(many).to_contain_text("1.22×")
+    expect(many).to_contain_text("24.1×")
+    expect(page.locator(f"#job-{site.jobs['queued']}")).to_contain_text("Next to start.")
+    expect(page.locator(f"#job-{site.jobs['later']}")).to_contain_text("1 job before it")
+
+
+def test_finished_job_answers_its_three_questions(site: Site, page: Page) -> None:
+    page.goto(f"/jobs/{site.jobs['many']}")
+    expect(page.locator("#answer-speed .a")).to_have_text("1.22× faster than ONNX Runtime")
+    expect(page.locator("#answer-speed")).to_contain_text("Against untuned: 24.1×")
+    expect(page.locator("#answer-right")).to_contain_text("Verified")
+    expect(page.locator("#answer-right")).to_contain_text("1.2e-6")
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    assert download.value.suggested_filename == "bundle-host.tar.gz"
+    expect(page.locator("#downloads .command")).to_have_count(4)
+    expect(page.locator("#downloads")).to_contain_text("sha256sum -c")
+
+
+def test_job_without_gain_says_so(site: Site, page: Page) -> None:
+    page.goto(f"/jobs/{site.jobs['no_improvement']}")
+    expect(page.locator("#answer-speed .a")).to_have_text("No faster build found")
+    expect(page.locator("#results")).to_contain_text("Tuned, not shipped")
+
+
+def test_failed_job_shows_error_hint_and_code(site: Site, page: Page) -> None:
+    page.goto(f"/jobs/{site.jobs['failed']}")
+    notice = page.locator("#job-error")
+    expect(notice).to_contain_text("Celu (2), LSTM (1)")
+    expect(notice).to_contain_text("Replace the listed operators")
+    expect(notice.locator("code")).to_have_text("unsupported_operators")
+    expect(page.locator(".stages .broken")).to_contain_text("Import")
+    expect(page.locator("#chart-empty")).to_have_text("No trial was measured.")
+
+
+def test_ten_thousand_trials_are_drawn_and_listed(site: Site, page: Page) -> None:
+    page.goto(f"/jobs/{site.jobs['many']}")
+    expect(page.locator("#chart")).to_have_attribute("data-points", str(seed.MANY_TRIALS))
+    page.locator("#steps summary").click()
+    assert page.locator("#steps tbody tr").count() > 20
+    page.get_by_role("link", name="All trials as a table").click()
+    expect(page.locator("tbody tr")).to_have_count(200)
+    page.get_by_role("link", name="Next trials").click()
+    expect(page.locator("tbody tr").first.locator("td").first).to_have_text("201")
+    page.get_by_label("Task").select_option("task3")
+    page.get_by_role("button", name="Show").click()
+    assert set(page.locator("tbody tr td:nth-child(2)").all_inner_texts()) == {"matmul"}
+
+
+def test_chart_shows_a_task_and_tells_a_trial_under_the_pointer(site: Site, page: Page) -> None:
+    page.goto(f"/jobs/{site.jobs['running']}")
+    chart = page.locator("#chart")
+    expect(chart).to_have_attribute("data-points", "128")
+    page.locator("#chart-task").select_option("task0")
+    expect(chart).to_have_attribute("data-points", "32")
+    page.locator("#chart-task").select_option("")
+    page.locator("#chart-log").uncheck()
+    page.locator("#chart-log").check()
+    plot = page.locator("#chart .u-over")
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    assert box is not None
+    tip = page.locator("#chart .tip")
+    # Along a diagonal some trial is within reach.
+    for step in range(1, 40):
+        page.mouse.move(box["x"] + box["width"] * (0.3 + step / 80), box["y"] + box["height"] * (0.2 + step / 60))
+        if tip.is_visible():
+            break
+    expect(tip).to_contain_text(re.compile(r"Trial \d+: "))
+    expect(tip).to_contain_text("h 7·2·4·1")
+    expect(tip).to_contain_text("vector width 16")
+
+
+def test_tasks_table_draws_tiles(site: Site, page: Page) -> None:
+    page.goto(f"/jobs/{site.jobs['running']}")
+    rows = page.locator("#tasks tr")
+    expect(rows).to_have_count(5)
+    drawing = page.locator("#task-task0 svg.tiles")
+    expect(drawing).to_have_attribute("aria-label", re.compile(r"h 7·2·4·1.*co 4·1·1·"))
+    expect(page.locator("#task-task9")).to_contain_text("default schedule")
+    shares = [float(text) for text in re.findall(r"([\d.]+) %", " ".join(rows.all_inner_texts()))]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(100, abs=1.5)
+
+
+def test_theme_is_toggled_and_remembered(site: Site, page: Page) -> None:
+    page.goto("/")
+    toggle = page.get_by_role("button", name="Use the dark theme")
+    toggle.click()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    page.goto("/targets")
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    page.get_by_role("button", name="Use the light theme").click()
+    expect(page.locator("html")).to_have_attribute("data-theme", "light")
+
+
+def test_keyboard_reaches_content_and_links(site: Site, page: Page) -> None:
+    page.goto("/")
+    page.keyboard.press("Tab")
+    expect(page.locator(".skip")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    focused = page.evaluate("document.activeElement.getAttribute('href')")
+    assert focused == f"/jobs/{site.jobs['later']}"
+
+
+def test_empty_site_starts_the_first_job(empty_site: Site, browser: Browser) -> None:
+    watch = Watch(host=empty_site.host)
+    with open_page(browser, watch, base_url=empty_site.url) as page:
+        for address, text in (
+            ("/", "No jobs yet"),
+            ("/models", "No models yet"),
+            ("/cost-models", "No cost model yet"),
+        ):
+            page.goto(address)
+            expect(page.locator(".empty h2")).to_have_text(text)
+        page.goto("/")
+        page.screenshot(path=RESULTS / "pages" / "empty-wide-light.png")
+        page.get_by_role("link", name="Upload a model").click()
+        expect(page.locator("#file")).to_be_visible()
+    watch.assert_clean()
+
+
+def test_unknown_job_is_a_page_with_a_hint(site: Site, browser: Browser, watch: Watch) -> None:
+    watch.expected = ("404",)
+    with open_page(browser, watch, base_url=site.url) as page:
+        answer = page.goto("/jobs/no-such-job")
+        assert answer is not None
+        assert answer.status == 404
+        expect(page.locator("main")).to_contain_text("There is no job 'no-such-job'.")
+        expect(page.locator("main code")).to_have_text("job_not_found")
+        page.screenshot(path=RESULTS / "pages" / "missing-wide-light.png")
+    watch.assert_clean()

@@ -1,0 +1,132 @@
+"""Uploading, checking and starting through the pages, with scripts and without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from service.queries.jobs import get_job
+from tests import models
+from tests.acceptance.conftest import Site, Watch, open_page
+
+pytestmark = pytest.mark.acceptance
+# A preflight starts a process that imports TVM: seconds, and more on a busy machine.
+PREFLIGHT_TIMEOUT_MS = 120_000
+
+
+def test_bad_upload_shows_what_is_wrong_and_what_to_do(
+    site: Site, browser: Browser, watch: Watch, tmp_path: Path
+) -> None:
+    bad = tmp_path / "notes.onnx"
+    bad.write_bytes(b"these are not the bytes of a model")
+    watch.expected = ("status of 400", "status of 422")
+    with open_page(browser, watch, base_url=site.url) as page:
+        page.goto("/new")
+        page.locator("#file").set_input_files(bad)
+        problem = page.locator("#problem")
+        expect(problem).to_be_visible()
+        expect(problem.locator("code")).to_have_text("not_onnx")
+        expect(problem).to_contain_text("onnx.checker")
+        expect(page.locator("#file")).to_be_enabled()
+    watch.assert_clean()
+
+
+def test_dropped_file_is_uploaded(site: Site, page: Page, tmp_path: Path) -> None:
+    path = models.write(models.two_convolutions(), tmp_path / "dropped.onnx")
+    page.goto("/new")
+    transfer = page.evaluate_handle(
+        """(bytes) => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([new Uint8Array(bytes)], "dropped.onnx"));
+            return transfer;
+        }""",
+        list(path.read_bytes()),
+    )
+    page.dispatch_event("#drop", "dragover", {"dataTransfer": transfer})
+    expect(page.locator("#drop.over")).to_be_visible()
+    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
+    expect(page.locator("h1")).to_have_text("Tune dropped")
+
+
+def test_missing_sizes_are_asked_for_and_can_be_filled_in(site: Site, page: Page) -> None:
+    page.goto(f"/new?model={site.models['dynamic_sides']}")
+    refusal = page.locator("#preflight .notice-bad")
+    expect(refusal.locator("code")).to_have_text("missing_dimensions", timeout=PREFLIGHT_TIMEOUT_MS)
+    expect(refusal).to_contain_text("height")
+    expect(refusal).to_contain_text("width")
+    shape = page.get_by_label("image float32 batch×3×height×width")
+    shape.fill("1x3x24×20")
+    shape.press("Tab")
+    expect(page.locator("#preflight .facts")).to_contain_text("1×3×24×20", timeout=PREFLIGHT_TIMEOUT_MS)
+    page.get_by_role("button", name="Start tuning").click()
+    page.wait_for_url("**/jobs/*")
+    job = get_job(site.services.database, page.url.rsplit("/", 1)[1])
+    assert job.input_shapes == {"image": [1, 3, 24, 20]}
+
+
+def test_unsupported_operators_are_listed_all_at_once(site: Site, page: Page) -> None:
+    page.goto(f"/new?model={site.models['unsupported']}")
+    refusal = page.locator("#preflight .notice-bad")
+    expect(refusal.locator("code")).to_have_text("unsupported_operators", timeout=PREFLIGHT_TIMEOUT_MS)
+    rows = dict(zip(*[iter(page.locator("#preflight tbody td").all_inner_texts())] * 2, strict=True))
+    assert rows == {"Celu": "2", "LSTM": "1"}
+
+
+def test_time_budget_and_seed_reach_the_job(site: Site, page: Page) -> None:
+    page.goto(f"/new?model={site.models['convolutional']}")
+    page.get_by_label("Minutes of tuning").fill("2.5")
+    expect(page.get_by_label("Time", exact=True)).to_be_checked()
+    page.get_by_label("Seed").fill("41")
+    page.get_by_role("button", name="Start tuning").click()
+    page.wait_for_url("**/jobs/*")
+    job = get_job(site.services.database, page.url.rsplit("/", 1)[1])
+    assert (job.budget.trials, job.budget.time_limit_s, job.seed) == (None, 150.0, 41)
+
+
+def test_wrong_budget_is_told_beside_the_form(site: Site, browser: Browser, watch: Watch) -> None:
+    with open_page(browser, watch, base_url=site.url, scripts=False) as page:
+        page.goto(f"/new?model={site.models['convolutional']}")
+        page.evaluate("document.getElementById('start').noValidate = true")
+        page.get_by_label("Number of trials").fill("0")
+        page.get_by_role("button", name="Start tuning").click()
+        expect(page.locator("#start-error")).to_contain_text("Trials: Input should be greater than or equal to 1")
+        expect(page.get_by_label("Number of trials")).to_have_value("0")
+
+
+def test_everything_works_without_scripts(site: Site, browser: Browser, watch: Watch, tmp_path: Path) -> None:
+    path = models.write(models.perceptron(hidden=48), tmp_path / "plain.onnx")
+    with open_page(browser, watch, base_url=site.url, scripts=False) as page:
+        page.goto("/new")
+        page.locator("#file").set_input_files(path)
+        page.get_by_role("button", name="Upload model").click()
+        expect(page.locator("h1")).to_have_text("Tune plain")
+        page.get_by_role("button", name="Check model").click()
+        expect(page.locator("#preflight .preflight-grid")).to_be_visible(timeout=PREFLIGHT_TIMEOUT_MS)
+        page.get_by_label("Number of trials").fill("24")
+        page.get_by_role("button", name="Start tuning").click()
+        page.wait_for_url("**/jobs/*")
+        expect(page.locator("#run-line")).to_contain_text("before it")
+        assert page.locator(".needs-js:visible").count() == 0
+        page.get_by_role("button", name="Cancel job").click()
+        expect(page.locator("#job-sub .state")).to_have_text("Cancelled")
+        page.goto(f"/jobs/{site.jobs['many']}")
+        page.locator("#steps summary").click()
+        expect(page.locator("#steps tbody tr").first).to_be_visible()
+        with page.expect_download() as download:
+            page.locator("#download").click()
+        assert download.value.suggested_filename == "bundle-host.tar.gz"
+    watch.assert_clean()
+
+
+def test_bad_upload_without_scripts(site: Site, browser: Browser, watch: Watch, tmp_path: Path) -> None:
+    bad = tmp_path / "notes.onnx"
+    bad.write_bytes(b"these are not the bytes of a model")
+    watch.expected = ("status of 400", "status of 422")
+    with open_page(browser, watch, base_url=site.url, scripts=False) as page:
+        page.goto("/new")
+        page.locator("#file").set_input_files(bad)
+        page.get_by_role("button", name="Upload model").click()
+        expect(page.locator(".notice-bad code").first).to_have_text("not_onnx")
+    watch.assert_clean()
