@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 
 
 def fold_constants(mod: IRModule) -> IRModule:
-    """Evaluate operators of which every input is constant.
+    """Evaluate operators of which every input is constant, static shapes included.
 
     Before::
 
@@ -38,6 +38,11 @@ def fold_constants(mod: IRModule) -> IRModule:
         return known.get(expression) if isinstance(expression, relax.Var) else array_of(expression)
 
     def rule(walk: Walk, variable: relax.Var, value: relax.Expr) -> relax.Expr | None:
+        shape = static_shape(value.args[0]) if op_name(value) == "shape_of" else None
+        if shape is not None:
+            known[variable] = np.array(shape, dtype=np.int64)
+            walk.defer(variable, partial(relax.ShapeExpr, list(shape)))
+            return None
         result = _evaluate(value, values_of)
         if result is not None:
             known[variable] = result
@@ -53,7 +58,7 @@ def _evaluate(value: relax.Expr, values_of: Callable[[relax.Expr], Array | None]
     shape = static_shape(value)
     if evaluate is None or shape is None:
         return None
-    tensors = [field for argument in value.args for field in _tensors(argument)]
+    tensors = list(value.args) if op_name(value) == "shape_to_tensor" else _tensors(relax.Tuple(value.args))
     inputs = [values_of(tensor) for tensor in tensors]
     known = [values for values in inputs if values is not None]
     if not known or len(known) < len(inputs):
@@ -77,6 +82,11 @@ def _transpose(call: Call, inputs: list[Array]) -> Array:
     return inputs[0].transpose(None if axes is None else integers(axes))
 
 
+def _take(call: Call, inputs: list[Array]) -> Array:
+    axis = call.attrs.axis
+    return inputs[0].take(inputs[1], axis=None if axis is None else int(axis))
+
+
 def _divide(call: Call, inputs: list[Array]) -> Array:
     """Relax divides integers like C, towards zero; such shapes-as-tensors arithmetic is small, so exactness is free."""
     if np.issubdtype(inputs[0].dtype, np.integer):
@@ -97,11 +107,14 @@ _EVALUATORS: Mapping[str, Callable[[Call, list[Array]], Array]] = {
     "subtract": _elementwise(np.subtract),
     "multiply": _elementwise(np.multiply),
     "divide": _divide,
+    "less": _elementwise(np.less),
     "maximum": _elementwise(np.maximum),
     "minimum": _elementwise(np.minimum),
     "negative": _elementwise(np.negative),
     "sqrt": _elementwise(np.sqrt),
     "isnan": _elementwise(np.isnan),
+    "shape_to_tensor": _elementwise(np.asarray),
+    "take": _take,
     "where": _elementwise(np.where),
     "concat": lambda call, inputs: np.concatenate(inputs, axis=int(call.attrs.axis or 0)),
     "stack": lambda call, inputs: np.stack(inputs, axis=int(call.attrs.axis or 0)),

@@ -56,30 +56,38 @@ def move_elements(function: object, values: Array) -> Array | None:
         return None
     per_axis: list[list[tuple[int, int, int]]] = [[] for _ in axes]  # (stride, extent, output axis)
     out_shape = [int(extent) for extent in store.buffer.shape]
-    for position, index in enumerate(store.indices):
-        digit = _digit(index, axes, extents)
-        if digit is None:
-            if out_shape[position] != 1:
-                return None
+    for position, (index, extent) in enumerate(zip(store.indices, out_shape, strict=True)):
+        used = [number for number, axis in enumerate(axes) if mentions(index, axis)]
+        if not used and extent == 1:
             continue
-        axis, places = digit
-        changed = np.flatnonzero(places)
-        stride = int(changed[0]) if changed.size else extents[axis]
-        per_axis[axis].append((stride, out_shape[position], position))
+        if len(used) != 1:
+            return None
+        stride = _stride(index, axes[used[0]], length=extents[used[0]], extent=extent)
+        if stride is None:
+            return None
+        per_axis[used[0]].append((stride, extent, position))
     split_shape: list[int] = []
     source_of: dict[int, int] = {}
     for axis, digits in enumerate(per_axis):
         ordered = sorted(digits, key=lambda item: (-item[0], item[2]))
         if not _is_mixed_radix(ordered, extents[axis]):
             return None
-        for _stride, extent, position in ordered:
+        for _, extent, position in ordered:
             source_of[position] = len(split_shape)
             split_shape.append(extent)
-        if not ordered:
-            split_shape.append(extents[axis])
     order = [source_of[position] for position in sorted(source_of)]
-    order += [axis for axis in range(len(split_shape)) if axis not in order]
-    return np.ascontiguousarray(values.reshape(split_shape).transpose(order)).reshape(out_shape)
+    return values.reshape(split_shape).transpose(order).reshape(out_shape)
+
+
+def _stride(index: Expr, axis: Var, *, length: int, extent: int) -> int | None:
+    """The ``a`` of an index that is ``v // a % extent`` for every ``v`` below ``length``, else None."""
+    values = np.arange(length)
+    places = evaluate(index, axis, values)
+    if places is None:
+        return None
+    changed = np.flatnonzero(places)
+    stride = int(changed[0]) if changed.size else length
+    return stride if np.array_equal(places, values // stride % extent) else None
 
 
 def _is_mixed_radix(digits: list[tuple[int, int, int]], extent: int) -> bool:
@@ -108,12 +116,3 @@ def _copy(function: object) -> tuple[BufferStore, list[Var], list[int]] | None:
     if not store.buffer.same_as(target):
         return None
     return store, axes, [int(axis.dom.extent) for axis in block.iter_vars]
-
-
-def _digit(index: Expr, axes: list[Var], extents: list[int]) -> tuple[int, Array] | None:
-    """The input axis that an output index depends on, and its value for every value of that axis."""
-    used = [number for number, axis in enumerate(axes) if mentions(index, axis)]
-    if len(used) != 1:
-        return None
-    values = evaluate(index, axes[used[0]], np.arange(extents[used[0]]))
-    return None if values is None else (used[0], values)

@@ -7,11 +7,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import tvm
 from tvm import relax
 from tvm.ir import Call, GenericConst, IRModule, Op
 from tvm.tirx import IntImm
 
 ENTRY = "main"
+_NUMPY_TYPES = frozenset(
+    {"bool", "float16", "float32", "float64"} | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+)
 
 
 class Walk:
@@ -155,13 +159,17 @@ def integers(values: Sequence[object]) -> list[int]:
 
 
 def array_of(expression: relax.Expr) -> npt.NDArray[np.generic] | None:
-    """A constant's values, or None where the expression is no constant."""
-    return expression.value.numpy() if isinstance(expression, GenericConst) else None
+    """A constant's values as a view that must not be written to, or None: no constant, or a type NumPy lacks."""
+    if not isinstance(expression, GenericConst) or str(expression.value.dtype) not in _NUMPY_TYPES:
+        return None
+    return np.from_dlpack(expression.value)
 
 
 def constant(values: npt.NDArray[np.generic]) -> relax.Expr:
-    """A Relax constant of these values, C-contiguous."""
-    return relax.const(np.ascontiguousarray(values).reshape(values.shape), str(values.dtype))
+    """A Relax constant of these values; a view in any order is copied once."""
+    tensor = tvm.runtime.empty(values.shape, str(values.dtype))
+    np.copyto(np.from_dlpack(tensor), values)
+    return relax.const(tensor)
 
 
 def dtype_of(expression: relax.Expr) -> str:

@@ -96,3 +96,7 @@ def run_function(module: IRModule, *arrays: Array) -> None:
     tvm.compile(module, target=TARGET)["main"](*tensors)
     for array, tensor in zip(arrays, tensors, strict=True):
         array[...] = tensor.numpy()
+
+
+def as_module(function: PrimFunc) -> IRModule:
+    return IRModule({"main": function.with_attr("global_symbol", "main")})
