@@ -26,10 +26,7 @@ def load_model(path: Path) -> onnx.ModelProto:
     model = parse_model(data)
     _refuse_external_data(model)
     default_opset(model)
-    try:
-        checker.check_model(data)
-    except checker.ValidationError as error:
-        raise ModelError(f"onnx.checker refuses the model: {_first_lines(error)}") from error
+    _check(model, data)
     if any(graph.sparse_initializer for graph in all_graphs(model)):
         raise ModelError(
             "The model stores weights as sparse tensors, which cannot be imported.",
@@ -75,6 +72,23 @@ def default_opset(model: onnx.ModelProto) -> int:
             details={"opset": versions[0], "newest": NEWEST_OPSET},
         )
     return versions[0]
+
+
+def _check(model: onnx.ModelProto, data: bytes) -> None:
+    """Run onnx.checker; unknown ranks of inputs and outputs, which it refuses and exporters write, are allowed."""
+    without_rank = [
+        value.type.tensor_type
+        for value in [*model.graph.input, *model.graph.output]
+        if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape")
+    ]
+    for tensor_type in without_rank:
+        tensor_type.shape.SetInParent()
+    try:
+        checker.check_model(model if without_rank else data)
+    except checker.ValidationError as error:
+        raise ModelError(f"onnx.checker refuses the model: {_first_lines(error)}") from error
+    for tensor_type in without_rank:
+        tensor_type.ClearField("shape")
 
 
 def _refuse_external_data(model: onnx.ModelProto) -> None:

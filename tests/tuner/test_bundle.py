@@ -1,0 +1,245 @@
+"""The bundle: complete, reproducible, checked by its own runner, and refused when changed."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests import models
+from tests.tuner.networks import Network, compile_model
+from tuner.bundle import (
+    BUNDLE_FILES,
+    BundleError,
+    bundle_name,
+    read_manifest,
+    requirements,
+    unpack_bundle,
+    verify_bundle,
+    write_bundle,
+)
+from tuner.verify import verify_module
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Network:
+    return compile_model(models.convolutional(), tmp_path_factory.mktemp("network"))
+
+
+@pytest.fixture(scope="module")
+def manifest(network: Network) -> dict[str, Any]:
+    imported = network.imported
+    numerics = verify_module(
+        network.module, network.samples, network.reference, inputs=imported.inputs, outputs=imported.outputs, threads=2
+    )
+    measured = {"median_us": 120.0, "spread_us": 2.0, "runs": 10}
+    return {
+        "model": {"name": "tiny", "sha256": hashlib.sha256(network.onnx_path.read_bytes()).hexdigest()},
+        "target": {"name": "host", "device": "a test machine"},
+        "threads": 2,
+        "inputs": [spec.as_dict() for spec in imported.inputs],
+        "outputs": [spec.as_dict() for spec in imported.outputs],
+        "numerics": numerics.as_dict(),
+        "outcome": "no_improvement",
+        "seed": 0,
+        "latency": measured,
+        "baseline": measured,
+        "onnxruntime": None,
+    }
+
+
+@pytest.fixture(scope="module")
+def bundle(network: Network, manifest: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bundle") / "tiny-host.tar.gz"
+    write(path, network, manifest)
+    return path
+
+
+def write(path: Path, network: Network, manifest: dict[str, Any]) -> dict[str, Any]:
+    return write_bundle(
+        path=path,
+        module=network.module,
+        manifest=manifest,
+        samples=network.samples,
+        reference=network.reference,
+        records=[{"workload": "w", "latency_us": 1.5}],
+    )
+
+
+def repack(bundle: Path, output: Path, changes: dict[str, bytes]) -> Path:
+    with tarfile.open(bundle) as old, tarfile.open(output, "w:gz") as new:
+        for member in old:
+            stream = old.extractfile(member)
+            assert stream is not None
+            data = changes.get(member.name, stream.read())
+            member.size = len(data)
+            new.addfile(member, io.BytesIO(data))
+    return output
+
+
+def test_every_file_is_there_with_its_hash(bundle: Path, tmp_path: Path) -> None:
+    unpack_bundle(bundle, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(BUNDLE_FILES)
+    found = json.loads((tmp_path / "manifest.json").read_text())
+    assert found == read_manifest(bundle)
+    assert sorted(found["files"]) == sorted(set(BUNDLE_FILES) - {"manifest.json"})
+    for name, entry in found["files"].items():
+        data = (tmp_path / name).read_bytes()
+        assert entry == {"sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)}
+    assert json.loads((tmp_path / "records.json").read_text())["records"] == [{"workload": "w", "latency_us": 1.5}]
+    assert (tmp_path / "requirements.txt").read_text() == requirements()
+    assert "apache-tvm==" in requirements()
+
+
+def test_the_same_content_gives_the_same_bytes(
+    bundle: Path, network: Network, manifest: dict[str, Any], tmp_path: Path
+) -> None:
+    again = tmp_path / "elsewhere.tar.gz"
+    write(again, network, dict(reversed(manifest.items())))
+    assert again.read_bytes() == bundle.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere.tar.gz"]
+
+
+def test_a_failed_write_leaves_nothing_behind(network: Network, manifest: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        write(tmp_path / "a.tar.gz", network, {key: value for key, value in manifest.items() if key != "inputs"})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write(tmp_path / "a.tar.gz", network, manifest | {"seconds": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    # An empty environment, as far as possible: neither this checkout nor its settings reach the bundle.
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+    command = [sys.executable, "-W", "error", "run.py", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_run_py_says_ok_and_a_latency(bundle: Path, tmp_path: Path) -> None:
+    unpack_bundle(bundle, tmp_path)
+    done = run(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "OK: tiny on host agrees with ONNX Runtime" in done.stdout
+    assert re.search(r"latency \d+\.\d us \(median of \d+ runs.* 2 threads\)", done.stdout)
+
+
+def test_run_py_notices_wrong_outputs(bundle: Path, tmp_path: Path) -> None:
+    unpack_bundle(bundle, tmp_path)
+    with np.load(tmp_path / "samples.npz") as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    arrays["output.logits"] = arrays["output.logits"] * np.float32(1.001)
+    np.savez(tmp_path / "samples.npz", **arrays)
+    found = json.loads((tmp_path / "manifest.json").read_text())
+    found["files"]["samples.npz"]["sha256"] = hashlib.sha256((tmp_path / "samples.npz").read_bytes()).hexdigest()
+    (tmp_path / "manifest.json").write_text(json.dumps(found))
+    done = run(tmp_path, "--json")
+    assert done.returncode == 1, done.stderr
+    answer = json.loads(done.stdout)
+    assert not answer["ok"]
+    assert len(answer["problems"]) == 3
+    assert "output logits: error" in answer["problems"][0]
+
+
+def test_run_py_refuses_a_changed_module(bundle: Path, tmp_path: Path) -> None:
+    unpack_bundle(bundle, tmp_path)
+    with (tmp_path / "module.so").open("ab") as stream:
+        stream.write(b"\0")
+    done = run(tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "WRONG: module.so was changed" in done.stdout
+    assert "latency" not in done.stdout
+
+
+def test_verify_bundle_runs_it(bundle: Path) -> None:
+    found = verify_bundle(bundle)
+    assert found.ok, found.problems
+    assert found.result is not None
+    assert found.result["latency_us"] > 0
+    assert found.result["threads"] == 2
+
+
+def test_verify_bundle_names_a_changed_file_and_runs_nothing(bundle: Path, tmp_path: Path) -> None:
+    changed = repack(bundle, tmp_path / "changed.tar.gz", {"run.py": b"raise SystemExit(0)\n"})
+    found = verify_bundle(changed)
+    assert not found.ok
+    assert found.problems == ("run.py was changed: its SHA-256 is not the manifest's",)
+    assert found.result is None
+
+
+def test_what_is_no_bundle_is_refused(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.tar.gz").write_text("hello")
+    (tmp_path / "gzip.tar.gz").write_bytes(gzip.compress(b"hello"))
+    (tmp_path / "cut.tar.gz").write_bytes(bundle.read_bytes()[:2000])
+    for path in tmp_path.iterdir():
+        with pytest.raises(BundleError):
+            verify_bundle(path)
+
+
+@pytest.mark.parametrize("kind", ["outside", "link", "stranger"])
+def test_archives_with_anything_else_are_not_unpacked(bundle: Path, tmp_path: Path, kind: str) -> None:
+    evil = tmp_path / "evil.tar.gz"
+    with tarfile.open(evil, "w:gz") as archive:
+        entry = tarfile.TarInfo({"outside": "../run.py", "link": "module.so", "stranger": "sitecustomize.py"}[kind])
+        if kind == "link":
+            entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(entry, io.BytesIO(b""))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with pytest.raises(BundleError, match="does not belong"):
+        unpack_bundle(evil, folder)
+    assert list(folder.iterdir()) == []
+    assert not (tmp_path / "run.py").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("digits_cnn.onnx", "digits_cnn-host.tar.gz"),
+        ("../../etc/passwd", "passwd-host.tar.gz"),
+        ("C:\\models\\my net.onnx", "my_net-host.tar.gz"),
+        ("...", "model-host.tar.gz"),
+    ],
+)
+def test_names_are_safe(model: str, name: str) -> None:
+    assert bundle_name(model, "host") == name
+
+
+def test_the_python_of_the_readme_runs(bundle: Path, tmp_path: Path) -> None:
+    unpack_bundle(bundle, tmp_path)
+    code = re.search(r"```python\n(.*?)```", (tmp_path / "README.md").read_text(), re.DOTALL)
+    assert code is not None
+    prelude = "import numpy as np\narray = np.ones((1, 3, 16, 16), 'float32')\n"
+    (tmp_path / "use.py").write_text(prelude + code.group(1) + "print(outputs['logits'].shape)\n")
+    done = subprocess.run(
+        [sys.executable, "use.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout == "(1, 10)\n", done.stderr
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+def test_the_cpp_of_the_readme_builds_and_runs(bundle: Path, tmp_path: Path) -> None:
+    unpack_bundle(bundle, tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    code = re.search(r"```cpp\n(.*?)```", text, re.DOTALL)
+    commands = re.search(r"```\n(SITE=.*?)```", text, re.DOTALL)
+    assert code is not None
+    assert commands is not None
+    (tmp_path / "main.cc").write_text(code.group(1))
+    script = commands.group(1).replace("venv/bin/python", sys.executable)
+    done = subprocess.run(["sh", "-ec", script], cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == "output 0: 10 values\n"

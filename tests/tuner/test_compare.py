@@ -1,0 +1,101 @@
+"""Side-by-side timing: fair turns, slow networks within the budget, and the promotion rule."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from tests import models
+from tests.tuner.networks import Network, compile_model
+from tuner import compare as compare_module
+from tuner.compare import Contender, Latency, choose, compare
+from tuner.network_process import NetworkProcess
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Network:
+    return compile_model(models.convolutional(), tmp_path_factory.mktemp("network"))
+
+
+def latency(median_us: float, *, spread_us: float = 1.0, runs: int = 100) -> Latency:
+    return Latency(median_us=median_us, spread_us=spread_us, runs=runs, rounds=10, threads=2, load_s=0.1)
+
+
+def test_both_kinds_are_timed_in_turns(network: Network) -> None:
+    contenders = {
+        "ours": Contender(path=network.module),
+        "again": Contender(path=network.module),
+        "onnxruntime": Contender(path=network.onnx_path, kind="onnxruntime"),
+    }
+    started = time.monotonic()
+    measured = compare(contenders, network.imported.inputs, network.samples[0], threads=2, time_budget_s=4)
+    assert time.monotonic() - started < 30
+    assert list(measured) == ["ours", "again", "onnxruntime"]
+    for found in measured.values():
+        assert found.threads == 2
+        assert found.rounds >= 2
+        assert found.runs >= 10
+        assert 0 < found.spread_us < found.median_us
+        assert 0 < found.load_s < 60
+    assert abs(measured["ours"].rounds - measured["onnxruntime"].rounds) <= 1
+
+
+class _Slow:
+    """A network of a second a run, on a clock of its own."""
+
+    def __init__(self, clock: list[float], run_s: float) -> None:
+        self.clock, self.run_s, self.load_s, self.first_run_us, self.calls = clock, run_s, 0.1, 0.0, 0
+
+    def __enter__(self) -> _Slow:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def run(self, *_: object) -> list[object]:
+        self.time_us(1)
+        self.first_run_us = self.run_s * 1e6
+        return []
+
+    def time_us(self, runs: int) -> list[float]:
+        self.calls += runs
+        self.clock[0] += runs * self.run_s
+        return [self.run_s * 1e6] * runs
+
+
+def test_a_very_slow_network_gets_few_runs_and_the_fast_one_all_its_rounds(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    started = {"naive": _Slow(clock, 20.0), "tuned": _Slow(clock, 0.05)}
+    monkeypatch.setattr(compare_module, "NetworkProcess", lambda *_, name, **__: started[name])
+    monkeypatch.setattr(compare_module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(compare_module.time, "sleep", lambda seconds: None)
+    contenders = {name: Contender(path=network.module) for name in started}
+    measured = compare(contenders, network.imported.inputs, network.samples[0], threads=1, time_budget_s=30)
+    assert measured["naive"].median_us == 20e6
+    assert started["naive"].calls == 1
+    assert measured["tuned"].rounds >= 10
+    assert clock[0] < 60
+
+
+def test_a_crashed_network_is_an_error_that_names_it(network: Network) -> None:
+    from tuner.errors import WorkerError
+
+    with NetworkProcess(network.module, kind="tvm", threads=1, name="tuned") as process:
+        process._child.kill()
+        process._child.wait()
+        with pytest.raises(WorkerError, match="tuned ended with signal 9") as raised:
+            process.time_us(1)
+    assert raised.value.code == "network_crashed"
+
+
+def test_only_a_gain_beyond_the_noise_is_promoted() -> None:
+    untuned = latency(1000.0)
+    assert choose(untuned=untuned, tuned=latency(900.0)) == "improved"
+    assert choose(untuned=untuned, tuned=latency(997.0)) == "no_improvement"
+    assert choose(untuned=untuned, tuned=latency(1000.0)) == "no_improvement"
+    assert choose(untuned=untuned, tuned=latency(1100.0)) == "no_improvement"
+    noisy = replace(latency(950.0), spread_us=200.0, runs=4)
+    assert choose(untuned=untuned, tuned=noisy) == "no_improvement"
