@@ -54,11 +54,10 @@ def compare(
     """Time the contenders in turns, A B C A B C …, on one sample with ``threads`` threads each.
 
     Each turn is one untimed run (the caches were somebody else's) and about 60 ms of timed single runs. Ends after
-    15 rounds or when the budget is spent. A network so slow that one run takes a tenth of the budget has no untimed
-    runs and takes part while the budget lasts; its first run counts, so that everybody is timed at
-    least once. Raises `WorkerError` when a network cannot be loaded or crashes.
+    15 rounds or when the budget is spent; loading and everybody's first run are not counted. A network so slow that
+    one run takes a tenth of the budget has no untimed runs and takes part while the budget lasts; its first run
+    counts, so that everybody is timed at least once. Raises `WorkerError` when a network cannot be loaded or crashes.
     """
-    started = time.monotonic()
     names = [spec.name for spec in inputs]
     with ExitStack() as stack:
         networks: dict[str, NetworkProcess] = {}
@@ -69,6 +68,7 @@ def compare(
             network = NetworkProcess(contender.path, kind=contender.kind, threads=threads, name=name)
             networks[name] = stack.enter_context(network)
             network.run([sample], names, [])
+        started = time.monotonic()
         for name, network in networks.items():
             time.sleep(_SETTLE_S)
             if network.first_run_us > time_budget_s * _SLOW_FRACTION * 1e6:

@@ -51,6 +51,8 @@ class NetworkProcess:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env=environment,
+                # Unbuffered: closing a buffered pipe to a dead child raises again what could not be flushed.
+                bufsize=0,
             )
         try:
             self.load_s = float(str(self._answer(timeout_s=300)["load_s"]))
@@ -97,7 +99,6 @@ class NetworkProcess:
         assert self._child.stdin is not None
         try:
             self._child.stdin.write(json.dumps(request).encode() + b"\n")
-            self._child.stdin.flush()
         except BrokenPipeError:
             raise self._died() from None
         return self._answer(timeout_s=timeout_s)

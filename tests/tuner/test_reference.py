@@ -90,5 +90,5 @@ def test_samples_that_do_not_fit_say_why(tmp_path: Path, arrays: dict[str, np.nd
 def test_a_file_that_is_no_npz_says_so(tmp_path: Path) -> None:
     path = tmp_path / "samples.npz"
     path.write_text("1, 2, 3")
-    with pytest.raises(ModelError, match="not an .npz"):
+    with pytest.raises(ModelError, match=r"not an \.npz"):
         load_samples(path, [X])

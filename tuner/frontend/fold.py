@@ -104,9 +104,20 @@ def _evaluate_constants(model: onnx.ModelProto, known: Mapping[str, TensorSpec])
     except Exception as error:  # ONNX Runtime raises its own family, unrelated to RuntimeError in part
         log.warning("Constant operators were left in the graph: %s", str(error)[:200])
         return False
-    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in values.items())
+    for name, value in values.items():
+        _add_constant(graph, name, value)
     _replace_nodes(graph, kept)
     return True
+
+
+def _add_constant(graph: onnx.GraphProto, name: str, value: np.ndarray) -> None:
+    """Append an initializer in place: appending a finished message would copy the weights twice more."""
+    if value.dtype.kind == "O":
+        graph.initializer.append(numpy_helper.from_array(value, name))
+        return
+    data_type = helper.np_dtype_to_tensor_dtype(value.dtype)
+    tensor = graph.initializer.add(name=name, data_type=data_type, dims=value.shape)
+    tensor.raw_data = value.tobytes()
 
 
 def _run(model: onnx.ModelProto, nodes: list[onnx.NodeProto], wanted: list[str]) -> dict[str, np.ndarray]:
@@ -117,7 +128,8 @@ def _run(model: onnx.ModelProto, nodes: list[onnx.NodeProto], wanted: list[str])
     for node in nodes:
         if node.op_type == "ConstantOfShape" and node.input[0] in given:
             fill = numpy_helper.to_array(node.attribute[0].t) if node.attribute else np.zeros(1, np.float32)
-            values[node.output[0]] = np.full(numpy_helper.to_array(given[node.input[0]]), fill.reshape(-1)[0])
+            # A view of one element: the weights are written once, into their initializer.
+            values[node.output[0]] = np.broadcast_to(fill.reshape(-1)[0], numpy_helper.to_array(given[node.input[0]]))
         else:
             rest.append(node)
     asked = [name for name in wanted if name not in values]
@@ -177,12 +189,9 @@ def _drop_unused(graph: onnx.GraphProto) -> None:
             needed |= outer_values(node)
     if len(kept) != len(graph.node):
         _replace_nodes(graph, kept[::-1])
-    used = [tensor for tensor in graph.initializer if tensor.name in needed]
-    if len(used) != len(graph.initializer):
-        # Moving messages around is a deep copy in protobuf: only done when something goes.
-        copies = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in used]
-        del graph.initializer[:]
-        graph.initializer.extend(copies)
+    for index in reversed(range(len(graph.initializer))):
+        if graph.initializer[index].name not in needed:
+            del graph.initializer[index]
 
 
 def _replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
