@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,7 +12,7 @@ from schedules.knobs import knobs_of_decisions
 from tuner.cost_model import Samples, XGBCostModel
 from tuner.cost_model_store import CostModelStore
 from tuner.events import EventSink, Log, Progress, TrialMeasured
-from tuner.measure.jobs import Builder, BuildJob, Built, Failure, Runner, TaskSource, Timed
+from tuner.measure.jobs import Builder, BuildJob, Built, Failure, Runner, TaskSource, Timed, new_library
 from tuner.records import Record, RecordStore, Workload
 from tuner.request import Budget
 from tuner.search.draft import Draft
@@ -76,7 +75,6 @@ class Tuning:
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
-        self._names = itertools.count()
         self._trials = self._trials_before = 0
         self._failures = 0
         self._by_key = {task.key: task for task in self.tasks}
@@ -175,7 +173,7 @@ class Tuning:
         return BuildJob(
             task=task.source,
             trace_json=space.trace_json(space.decisions(draft.genome)),
-            output=self.scratch / f"candidate-{next(self._names)}.so",
+            output=new_library(self.scratch),
             gene_instructions=tuple(gene.instruction for gene in space.genes),
         )
 

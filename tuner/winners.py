@@ -6,7 +6,6 @@ code before (TVM issues 17947, 17935, 13204). No schedule may be used that was n
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from tuner.events import EventSink, Log
-from tuner.measure.jobs import Agreement, Builder, BuildJob, Built, Failure, Runner, Timed
+from tuner.measure.jobs import Agreement, Builder, BuildJob, Built, Failure, Runner, Timed, new_library
 from tuner.records import FailureKind, Record, RecordStore
 from tuner.targets import TargetSpec
 from tuner.tuning import TuningTask
@@ -42,9 +41,6 @@ class Winners:
     sink: EventSink
     scratch: Path
     seed: int
-
-    def __post_init__(self) -> None:
-        self._names = itertools.count()
 
     def choose(self, tasks: Sequence[TuningTask]) -> dict[str, Record]:
         """The verified best record of every task that has one, by task key. A wrong schedule is recorded as
@@ -105,7 +101,7 @@ class Winners:
         return None
 
     def _job(self, task: TuningTask, trace: str | None, *, repacked_weights: bool) -> BuildJob:
-        output = self.scratch / f"finalist-{next(self._names)}.so"
+        output = new_library(self.scratch)
         return BuildJob(task=task.source, trace_json=trace, output=output, repacked_weights=repacked_weights)
 
 

@@ -110,7 +110,7 @@ def test_a_search_a_resume_and_a_second_job(bench: Bench, task: TuningTask) -> N
 
     chosen = bench.winners(store, sink).choose([task])
     assert chosen["conv"].latency_us is not None
-    assert list(bench.scratch.glob("finalist-*")) == []
+    assert list(bench.scratch.glob("*.so")) == []
 
 
 class WrongOnce(LocalRunner):
@@ -133,12 +133,14 @@ def test_a_wrong_winner_is_recorded_and_replaced(bench: Bench, task: TuningTask)
     with WrongOnce(threads=SPEC.threads) as runner:
         wrong = Bench(builder=bench.builder, runner=runner, scratch=bench.scratch)
         chosen = wrong.winners(store, sink).choose([task])
+        assert "conv" in chosen, [event for event in sink.events if isinstance(event, Log)]
         refused = [record for record in store.own() if record.failure is FailureKind.WRONG_RESULT]
         assert len(refused) == 1
         assert refused[0].trace != chosen["conv"].trace
         assert any(isinstance(event, Log) and "refused" in event.message for event in sink.events)
         # and never again
-        again = wrong.winners(store, ListSink()).choose([task])
+        again = wrong.winners(store, sink).choose([task])
+        assert "conv" in again, [event for event in sink.events if isinstance(event, Log)]
         assert again["conv"].trace != refused[0].trace
 
 
@@ -161,7 +163,7 @@ def test_agreement_tells_a_wrong_library_from_a_right_one(bench: Bench, task: Tu
     assert right.max_rel_error < 1e-5
     wrong = bench.runner.agreement(plain, doubled_built, seed=1)
     assert isinstance(wrong, Agreement)
-    assert wrong.max_rel_error > 0.5
+    assert wrong.max_rel_error == pytest.approx(0.5)
 
 
 def _doubling() -> list[te.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +13,14 @@ from tuner.records import FailureKind
 ROUNDS = 4
 
 Decisions = tuple[tuple[int, ...], ...]
+
+
+_library_numbers = itertools.count()
+
+
+def new_library(directory: Path) -> Path:
+    """A path for a library that no runner has seen: loading a second file under a known path gives the first again."""
+    return directory / f"candidate-{next(_library_numbers)}.so"
 
 
 @dataclass(frozen=True, kw_only=True)
