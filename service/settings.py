@@ -26,7 +26,7 @@ class Settings(BaseSettings):
     max_parallel_jobs: int = Field(
         default=1, ge=0, description="Jobs run at once; 0 starts none (the queue waits for another engine)."
     )
-    max_opset: int = Field(default=26, description="Newest ONNX opset accepted at upload.")
+    max_opset: int = Field(default=28, description="Newest ONNX opset accepted at upload.")
     check_timeout_s: float = Field(default=180.0, gt=0, description="Longest preflight of POST /models/{id}/check.")
     check_memory_bytes: int = Field(default=16 * GIB, ge=GIB, description="Address space of one preflight process.")
     max_attempts_without_record: int = Field(

@@ -42,11 +42,8 @@ def demo(
         url = f"{client.url}/jobs/{job.id}"
     with unpacked(bundle) as folder:
         before, after = accuracies(folder, model, images)
-    figures = _figures(job, bundle=bundle, url=url) | {
-        "accuracy_before": before,
-        "accuracy_after": after,
-        "seconds": round(time.monotonic() - started, 1),
-    }
+    seconds = round(time.monotonic() - started, 1)
+    figures = _figures(job, accuracies=(before, after), seconds=seconds, bundle=bundle, url=url)
     _show(figures)
     say(f"Look at the job in the dashboard: tessera serve --data-dir {data_dir or _DATA_DIR}")
     print(json.dumps(figures), flush=True)
@@ -79,7 +76,10 @@ def _tune(client: Client, model: Path, images: Path, *, trials: int, seed: int, 
     return job, bundle
 
 
-def _figures(job: JobSchema, *, bundle: Path, url: str) -> dict[str, Any]:
+def _figures(
+    job: JobSchema, *, accuracies: tuple[float, float], seconds: float, bundle: Path, url: str
+) -> dict[str, Any]:
+    """The JSON of the last line, with the keys in their promised order."""
     result = job.result
     tuned_us = result.tuned_us if result else None
     untuned_us = result.untuned_us if result else None
@@ -92,7 +92,10 @@ def _figures(job: JobSchema, *, bundle: Path, url: str) -> dict[str, Any]:
         "onnxruntime_us": result.onnxruntime_us if result else None,
         "max_abs_error": result.max_abs_error if result else None,
         "max_rel_error": result.max_rel_error if result else None,
+        "accuracy_before": accuracies[0],
+        "accuracy_after": accuracies[1],
         "trials": job.progress.trials_done,
+        "seconds": seconds,
         "bundle": str(bundle),
         "url": url,
     }

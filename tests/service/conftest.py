@@ -1,0 +1,110 @@
+"""A service on a temporary data directory, with a fake job process that ends in any way it is told."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from starlette.testclient import TestClient
+
+from service.app import create_app
+from service.database import Database
+from service.database.upgrade import upgrade
+from service.services import Services
+from service.settings import Settings
+from tests import models
+
+ROOT = Path(__file__).resolve().parents[2]
+FAKE_JOB = (sys.executable, str(Path(__file__).with_name("fake_job.py")))
+
+Value = TypeVar("Value")
+Served = Callable[..., AbstractContextManager[TestClient]]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path / "data")
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """An upgraded database of its own."""
+    database = Database(f"sqlite:///{tmp_path / 'test.sqlite3'}")
+    upgrade(database)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[TestClient]:
+    """The application without an engine: jobs stay in the queue."""
+    with TestClient(create_app(settings, engine=False)) as client:
+        yield client
+
+
+@pytest.fixture
+def services(client: TestClient) -> Services:
+    return services_of(client)
+
+
+@pytest.fixture
+def fake(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Served:
+    """The application with an engine whose jobs are `fake_job.py`; the argument says what it does."""
+
+    @contextmanager
+    def serve(behaviour: str, **changes: object) -> Iterator[TestClient]:
+        monkeypatch.setenv("FAKE_JOB", behaviour)
+        app = create_app(settings.model_copy(update=changes), job_command=FAKE_JOB)
+        with TestClient(app) as client:
+            yield client
+
+    return serve
+
+
+@pytest.fixture
+def model_file(tmp_path: Path) -> Path:
+    return models.write(models.perceptron(), tmp_path / "perceptron.onnx")
+
+
+def services_of(client: TestClient) -> Services:
+    services = client.app.state.services  # type: ignore[attr-defined]
+    assert isinstance(services, Services)
+    return services
+
+
+def upload(client: TestClient, path: Path) -> str:
+    """The id of the uploaded model."""
+    response = client.post(f"/api/v1/models?filename={path.name}", content=path.read_bytes())
+    assert response.status_code in (200, 201), response.text
+    return str(response.json()["id"])
+
+
+def start(client: TestClient, path: Path, **body: object) -> str:
+    """The id of a new job for the model."""
+    response = client.post("/api/v1/jobs", json={"model_id": upload(client, path), "trials": 8, **body})
+    assert response.status_code == 201, response.text
+    return str(response.json()["id"])
+
+
+def until(look: Callable[[], Value | None], *, within_s: float = 20.0) -> Value:
+    """The first true value that ``look`` returns."""
+    deadline = time.monotonic() + within_s
+    while not (value := look()):
+        assert time.monotonic() < deadline, f"nothing within {within_s} s"
+        time.sleep(0.02)
+    return value
+
+
+def ended(client: TestClient, job_id: str, *, within_s: float = 30.0) -> dict[str, object]:
+    """The job, once it has ended."""
+
+    def look() -> dict[str, object] | None:
+        job: dict[str, object] = client.get(f"/api/v1/jobs/{job_id}").json()
+        return job if job["state"] in ("succeeded", "failed", "cancelled") else None
+
+    return until(look, within_s=within_s)

@@ -1,0 +1,190 @@
+"""The command line: what it prints, and how it exits."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from service import cli, embedded
+from service.app import create_app
+from service.cli.values import InvalidOption, parse_bytes, parse_duration_s, parse_shapes, show_us
+from service.settings import Settings
+from tests.service.conftest import FAKE_JOB
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def tessera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Runs a command in this process on a data directory of its own: exit status, output, errors. Jobs are fakes."""
+    monkeypatch.setenv("TESSERA_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("FAKE_JOB", "succeed")
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(embedded, "create_app", lambda settings: create_app(settings, job_command=FAKE_JOB))
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            cli.main(list(arguments))
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        code = caught.value.code
+        return code if isinstance(code, int) else 0, out, err
+
+    yield run
+
+
+def test_tune_prints_progress_and_leaves_a_bundle(tessera: Run, model_file: Path, tmp_path: Path) -> None:
+    status, out, err = tessera("tune", str(model_file), "--trials", "4", "--out", "bundles", "--json")
+    assert status == 0, err
+    answer = json.loads(out)
+    assert answer["job"]["state"] == "succeeded"
+    assert (tmp_path / answer["bundle"]).is_file()
+    assert list((tmp_path / "bundles").iterdir()) == [tmp_path / "bundles" / "perceptron-host.tar.gz"]
+    assert "stage: tune" in err
+    job_id = answer["job"]["id"]
+
+    listed = json.loads(tessera("jobs", "list", "--json")[1])
+    assert [job["id"] for job in listed] == [job_id]
+    shown = json.loads(tessera("jobs", "show", job_id, "--json")[1])
+    assert shown["tasks"][0]["name"] == "dense"
+    assert "perceptron" in tessera("jobs", "list")[1]
+    assert tessera("download", job_id, "--out", "again")[0] == 0
+    assert (tmp_path / "again" / "perceptron-host.tar.gz").is_file()
+    compared = json.loads(tessera("compare", job_id, job_id, "--json")[1])
+    assert (compared["latency_ratio"], compared["within_spread"]) == (1.0, True)
+
+
+@pytest.mark.parametrize("behaviour", ["refuse", "raise"])
+def test_a_failed_job_exits_with_one_and_its_hint(
+    tessera: Run, model_file: Path, monkeypatch: pytest.MonkeyPatch, behaviour: str
+) -> None:
+    monkeypatch.setenv("FAKE_JOB", behaviour)
+    status, out, err = tessera("tune", str(model_file))
+    assert status == 1
+    assert "Hint:" in err
+    assert out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        (["tune", "nowhere.onnx"], 2, "There is no file"),
+        (["tune", "{model}", "--trials", "0"], 2, "must be positive"),
+        (["tune", "{model}", "--trials", "-3"], 2, "must be positive"),
+        (["tune", "{model}", "--time", "soon"], 2, "duration"),
+        (["tune", "{model}", "--time", "0"], 2, "duration"),
+        (["tune", "{model}", "--memory-limit", "big"], 2, "size"),
+        (["tune", "{model}", "--input-shape", "x=axb"], 2, "input shape"),
+        (["tune", "{model}", "--target", "toaster"], 2, "no target named"),
+        (["tune", "{model}", "--samples", "none.npz"], 2, "There is no file"),
+        (["tune", "{model}", "--measure", "guess"], 2, "device or none"),
+        (["tune", "{text}"], 1, "not a whole ONNX file"),
+        (["check", "{text}"], 1, "not a whole ONNX file"),
+        (["jobs", "show", "nope"], 2, "There is no job"),
+        (["jobs", "cancel", "nope"], 2, "There is no job"),
+        (["download", "nope"], 2, "There is no job"),
+        (["targets", "show", "toaster"], 2, "no target named"),
+        (["cost-models", "show", "host"], 2, "no cost model"),
+        (["records", "import", "{text}"], 1, "is no record"),
+        (["run", "{text}"], 1, "unpacked"),
+        (["verify", "{text}"], 1, ""),
+        (["jobs", "list", "--url", "http://127.0.0.1:9"], 3, "does not answer"),
+        (["tune", "{model}", "--url", "http://127.0.0.1:9"], 3, "does not answer"),
+        (["jobs", "list", "--limit", "0"], 2, ""),
+        (["nonsense"], 2, ""),
+    ],
+)
+def test_errors_have_a_message_a_hint_and_a_status(
+    tessera: Run, model_file: Path, tmp_path: Path, arguments: list[str], status: int, told: str
+) -> None:
+    text = tmp_path / "text.onnx"
+    text.write_text("this is text\n")
+    result = tessera(*[part.format(model=model_file, text=text) for part in arguments])
+    assert (result[0], told in result[2]) == (status, True), result
+    if told:
+        assert "Hint:" in result[2]
+    assert result[1] == ""
+
+
+def test_reading_commands_speak_json(tessera: Run) -> None:
+    assert json.loads(tessera("targets", "list", "--json")[1])[0]["name"] == "host"
+    assert json.loads(tessera("targets", "show", "host", "--json")[1])["fingerprint"]
+    assert json.loads(tessera("devices", "list", "--json")[1])[0]["state"] == "idle"
+    assert json.loads(tessera("cost-models", "list", "--json")[1]) == []
+    assert json.loads(tessera("jobs", "list", "--json")[1]) == []
+    assert tessera("records", "export") == (0, "", "")
+    assert json.loads(tessera("doctor", "--json")[1])["checks"]
+
+
+def test_db_check_says_whether_to_upgrade(tessera: Run) -> None:
+    status, out, _err = tessera("db", "check")
+    assert status == 1
+    assert "tessera db upgrade" in out
+    assert tessera("db", "upgrade")[0] == 0
+    assert json.loads(tessera("db", "check", "--json")[1])["ok"] is True
+
+
+def test_a_server_that_owns_the_data_is_used(tessera: Run, tmp_path: Path) -> None:
+    with embedded.serve_embedded(Settings(data_dir=tmp_path / "data")) as url:
+        status, out, err = tessera("jobs", "list", "--json")
+        assert (status, json.loads(out), err) == (0, [], "")
+        refused = tessera("serve", "--port", "0")
+        assert refused[0] == 1
+        assert url in refused[2]
+
+
+def test_a_bundle_that_tries_to_leave_its_folder_is_refused(tessera: Run, tmp_path: Path) -> None:
+    bundle = tmp_path / "evil.tar.gz"
+    with tarfile.open(bundle, "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("../outside"))
+    status, _out, err = tessera("run", str(bundle))
+    assert status == 1
+    assert "Hint:" in err
+    assert not (tmp_path.parent / "outside").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90.0), ("90s", 90.0), ("10m", 600.0), ("1.5h", 5400.0), ("1d", 86400.0)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration_s(text) == seconds
+
+
+@pytest.mark.parametrize(("text", "count"), [("2MiB", 2**21), ("512k", 2**19), ("3MB", 3_000_000), ("7", 7)])
+def test_sizes(text: str, count: int) -> None:
+    assert parse_bytes(text) == count
+
+
+def test_shapes() -> None:
+    assert parse_shapes(["x=1x3x8", "a=b=2", "s="]) == {"x": [1, 3, 8], "a=b": [2], "s": []}
+    for wrong in ("x", "=1", "x=1x", "x=0", "x=1xx2", "x=-1"):
+        with pytest.raises(InvalidOption):
+            parse_shapes([wrong])
+
+
+def test_latencies_have_three_digits_and_a_unit() -> None:
+    assert [show_us(v) for v in (None, 4.12, 412.3, 9999.0, 18400.0)] == [
+        "–",
+        "4.12 µs",
+        "412 µs",
+        "9999 µs",
+        "18.4 ms",
+    ]
+    assert show_us(412.0, 6.0) == "412 ± 6 µs"
+
+
+def test_help_answers_without_loading_the_service() -> None:
+    import subprocess
+
+    script = (
+        "import sys\nfrom service.cli import main\ntry:\n    main(['--help'])\n"
+        "finally:\n    print([m for m in ('fastapi', 'sqlalchemy', 'uvicorn', 'numpy', 'tvm') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout

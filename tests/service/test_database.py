@@ -1,0 +1,113 @@
+"""The schema: migrations lead to exactly the tables in the code, and the database keeps what it promises."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from sqlalchemy import inspect, text
+from sqlalchemy.exc import IntegrityError
+
+from service.database import Database
+from service.database.tables import Job, Model, Samples, metadata
+from service.database.upgrade import differences, head_revision, read_revisions, upgrade
+
+
+def test_migrations_make_the_tables_of_the_code(database: Database) -> None:
+    assert differences(database) == []
+    assert read_revisions(database).at_head
+
+
+def test_a_missing_column_is_a_difference(database: Database) -> None:
+    with database.write() as session:
+        session.execute(text("ALTER TABLE jobs DROP COLUMN crash"))
+    assert any("crash" in difference for difference in differences(database))
+
+
+def test_fresh_tables_have_the_same_indexes_and_constraints(database: Database, tmp_path: Path) -> None:
+    fresh = Database(f"sqlite:///{tmp_path / 'fresh.sqlite3'}")
+    metadata.create_all(fresh.engine)
+    migrated, made = inspect(database.engine), inspect(fresh.engine)
+    for table in made.get_table_names():
+        for look in ("get_indexes", "get_unique_constraints", "get_foreign_keys", "get_check_constraints"):
+            found = [sorted(map(str, getattr(inspector, look)(table))) for inspector in (migrated, made)]
+            assert found[0] == found[1], (table, look)
+    fresh.close()
+
+
+def test_the_chain_goes_down_again(database: Database) -> None:
+    from alembic import command
+
+    from service.database.upgrade import _config
+
+    with database.engine.begin() as connection:
+        command.downgrade(_config(connection), "base")
+    assert inspect(database.engine).get_table_names() == ["alembic_version"]
+    assert upgrade(database).current == head_revision()
+    assert differences(database) == []
+
+
+def test_two_upgrades_at_once_are_one(tmp_path: Path) -> None:
+    databases = [Database(f"sqlite:///{tmp_path / 'shared.sqlite3'}") for _ in range(3)]
+    results: list[str | None] = []
+    threads = [threading.Thread(target=lambda d=database: results.append(upgrade(d).current)) for database in databases]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [head_revision()] * 3
+    for database in databases:
+        database.close()
+
+
+def test_sqlite_is_set_up_as_promised(database: Database) -> None:
+    with database.read() as session:
+        pragmas = {
+            name: session.scalar(text(f"PRAGMA {name}"))
+            for name in ("journal_mode", "synchronous", "busy_timeout", "foreign_keys")
+        }
+    assert pragmas == {"journal_mode": "wal", "synchronous": 1, "busy_timeout": 15000, "foreign_keys": 1}
+
+
+def test_foreign_keys_hold(database: Database) -> None:
+    with pytest.raises(IntegrityError), database.write() as session:
+        session.add(Job(id="j", model_id="0" * 64, target="host", target_fingerprint="f", target_spec={}))
+
+
+def test_an_exception_rolls_the_whole_transaction_back(database: Database) -> None:
+    with pytest.raises(RuntimeError), database.write() as session:
+        session.add(Model(id="0" * 64, name="m", filename="m", size_bytes=1))
+        session.flush()
+        raise RuntimeError
+    with database.read() as session:
+        assert session.get(Model, "0" * 64) is None
+
+
+def test_writers_wait_for_each_other(database: Database) -> None:
+    def add(number: int) -> None:
+        for index in range(10):
+            with database.write() as session:
+                # Reads first: a deferred transaction would fail here when another writer came between.
+                session.get(Samples, "x")
+                session.add(Samples(id=f"{number}-{index}", filename="s", size_bytes=1))
+
+    threads = [threading.Thread(target=add, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with database.read() as session:
+        assert session.query(Samples).count() == 40
+
+
+def test_times_keep_their_zone(database: Database) -> None:
+    moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=5)))
+    with database.write() as session:
+        session.add(Samples(id="s", filename="s", size_bytes=1, created_at=moment))
+    with database.read() as session:
+        row = session.get(Samples, "s")
+        assert row is not None
+        assert row.created_at == moment
+        assert row.created_at.tzinfo is UTC

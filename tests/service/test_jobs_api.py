@@ -1,0 +1,278 @@
+"""Jobs over REST: creation, lists, streams and downloads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from service.database.tables import Job
+from service.jobs import queue
+from service.jobs.states import TRANSITIONS, JobState
+from service.services import Services
+from service.stores import DatabaseRecordStore, JobReporter
+from tests.service.conftest import Served, ended, start, upload
+from tests.service.tuning import record, workload
+from tuner.events import Log, Progress, Stage, StageStarted
+from tuner.records import FailureKind
+from tuner.targets import host_target
+
+
+def sse(text: str) -> list[dict[str, str]]:
+    events = []
+    for block in text.strip().split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        if fields:
+            events.append(fields)
+    return events
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"trials": 0}, 422, "invalid_budget"),
+        ({"trials": -5}, 422, "invalid_budget"),
+        ({"trials": 1.5}, 422, "invalid_budget"),
+        ({"time_limit_s": 0}, 422, "invalid_budget"),
+        ({"time_limit_s": -1}, 422, "invalid_budget"),
+        ({"memory_limit_bytes": 0}, 422, "invalid_budget"),
+        ({"target": "toaster"}, 422, "unknown_target"),
+        ({"model_id": "0" * 64}, 404, "model_not_found"),
+        ({"samples": "0" * 64}, 404, "samples_not_found"),
+        ({"seed": -1}, 422, "invalid_request"),
+        ({"surprise": 1}, 422, "invalid_request"),
+        ({"input_shapes": {"x": [0]}}, 422, "invalid_request"),
+        ({"measure": "guess"}, 422, "invalid_request"),
+    ],
+)
+def test_a_bad_request_is_a_problem_and_stores_nothing(
+    client: TestClient, model_file: Path, body: dict[str, Any], status: int, code: str
+) -> None:
+    response = client.post("/api/v1/jobs", json={"model_id": upload(client, model_file), **body})
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["hint"]
+    assert client.get("/api/v1/jobs").json()["items"] == []
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/tasks", "/trials", "/log", "/log?format=text", "/artifacts", "/front", "/events"]
+)
+def test_an_unknown_job_is_a_problem(client: TestClient, path: str) -> None:
+    response = client.get(f"/api/v1/jobs/nope{path}")
+    assert (response.status_code, response.json()["code"]) == (404, "job_not_found")
+    assert "tessera jobs list" in response.json()["hint"]
+
+
+def test_other_errors_are_problems_too(client: TestClient) -> None:
+    for response, status, code in [
+        (client.get("/api/v1/nothing"), 404, "route_not_found"),
+        (client.put("/api/v1/jobs"), 405, "method_not_allowed"),
+        (client.post("/api/v1/jobs", content=b"{"), 422, "invalid_request"),
+        (client.get("/api/v1/jobs?limit=0"), 422, "invalid_request"),
+        (client.get("/api/v1/jobs?cursor=garbage"), 422, "invalid_cursor"),
+        (client.get("/api/v1/targets/nope"), 404, "unknown_target"),
+        (client.get("/api/v1/artifacts/nope/download"), 404, "artifact_not_found"),
+        (client.get("/api/v1/cost-models/nope"), 404, "cost_model_not_found"),
+        (client.post("/api/v1/jobs", json={}, headers={"origin": "http://evil.example"}), 403, "cross_origin"),
+    ]:
+        assert (response.status_code, response.json()["code"]) == (status, code), response.text
+        assert response.headers["content-type"] == "application/problem+json"
+        assert response.json()["hint"]
+
+
+def test_the_same_key_answers_with_the_same_job(client: TestClient, model_file: Path) -> None:
+    body = {"model_id": upload(client, model_file), "trials": 8}
+    headers = {"Idempotency-Key": "k1"}
+    first = client.post("/api/v1/jobs", json=body, headers=headers)
+    again = client.post("/api/v1/jobs", json=body, headers=headers)
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert again.json() == first.json()
+    assert again.headers["idempotency-replayed"] == "true"
+    assert again.headers["location"] == first.headers["location"] == f"/api/v1/jobs/{first.json()['id']}"
+    other = client.post("/api/v1/jobs", json={**body, "trials": 9}, headers=headers)
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+    assert len(client.get("/api/v1/jobs").json()["items"]) == 1
+
+
+def test_pages_hold_every_job_once(client: TestClient, model_file: Path) -> None:
+    made = [start(client, model_file, seed=seed) for seed in range(7)]
+    seen: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = client.get("/api/v1/jobs", params={"limit": 3} | ({"cursor": cursor} if cursor else {})).json()
+        assert len(page["items"]) <= 3
+        seen += [job["id"] for job in page["items"]]
+        cursor = page["next_cursor"]
+    assert seen == made[::-1]
+    assert [job["queue_position"] for job in client.get("/api/v1/jobs").json()["items"]] == [7, 6, 5, 4, 3, 2, 1]
+    assert client.get("/api/v1/jobs?state=running").json()["items"] == []
+
+
+def test_trials_are_paged_with_their_estimates(client: TestClient, services: Services, model_file: Path) -> None:
+    job_id = start(client, model_file)
+    store = DatabaseRecordStore(services.database, job_id)
+    store.add_workload(workload(1))
+    store.add([record(n, failure=FailureKind.BUILD_ERROR if n == 3 else None) for n in range(1, 6)])
+    page = client.get(f"/api/v1/jobs/{job_id}/trials?limit=2").json()
+    assert [trial["number"] for trial in page["items"]] == [1, 2]
+    rest = client.get(f"/api/v1/jobs/{job_id}/trials", params={"cursor": page["next_cursor"]}).json()
+    assert [trial["failure"] for trial in rest["items"]] == ["build_error", None, None]
+    assert rest["next_cursor"] is None
+
+
+def test_events_resume_behind_the_last_one_seen(client: TestClient, services: Services, model_file: Path) -> None:
+    job_id = start(client, model_file)
+    assert queue.claim_next(services.database) == job_id
+    reporter = JobReporter(services.database, job_id)
+    reporter.emit(StageStarted(stage=Stage.TUNE))
+    reporter.emit(Progress(trials_done=3, trials_total=8, fraction=0.375, eta_s=9.5, estimated_us=float("inf")))
+    reporter.emit(Log(message="two\nlines"))
+    queue.finish(services.database, job_id, JobState.SUCCEEDED, outcome="improved")
+    whole = client.get(f"/api/v1/jobs/{job_id}/events")
+    assert whole.headers["content-type"].startswith("text/event-stream")
+    events = sse(whole.text)
+    assert [e["event"] for e in events] == ["state", "state", "stage", "progress", "log", "state", "end"]
+    assert json.loads(events[3]["data"])["estimated_us"] is None
+    ids = [int(e["id"]) for e in events[:-1]]
+    assert ids == sorted(set(ids))
+    resumed = client.get(f"/api/v1/jobs/{job_id}/events", headers={"Last-Event-ID": events[2]["id"]})
+    assert sse(resumed.text) == events[3:]
+    assert sse(client.get(f"/api/v1/jobs/{job_id}/events?after={events[4]['id']}").text) == events[5:]
+
+
+def test_a_live_stream_ends_with_the_job(fake: Served, model_file: Path) -> None:
+    with fake("succeed") as client:
+        job_id = start(client, model_file)
+        events = sse(client.get(f"/api/v1/jobs/{job_id}/events").text)
+    kinds = [e["event"] for e in events]
+    assert kinds.count("trial") == 4
+    assert kinds[-3:] == ["result", "state", "end"]
+    assert json.loads(events[-1]["data"]) == {"state": "succeeded"}
+
+
+def test_a_download_is_whole_in_part_or_not_modified(fake: Served, model_file: Path) -> None:
+    with fake("succeed") as client:
+        job_id = start(client, model_file)
+        ended(client, job_id)
+        (bundle, *_) = client.get(f"/api/v1/jobs/{job_id}/artifacts").json()["items"]
+        whole = client.get(bundle["download_url"])
+        sha256 = hashlib.sha256(whole.content).hexdigest()
+        assert whole.headers["etag"] == f'"{sha256}"' == f'"{bundle["sha256"]}"'
+        assert "perceptron-host.tar.gz" in whole.headers["content-disposition"]
+        part = client.get(bundle["download_url"], headers={"Range": "bytes=5-9"})
+        assert (part.status_code, part.content) == (206, whole.content[5:10])
+        assert part.headers["content-range"] == f"bytes 5-9/{len(whole.content)}"
+        rest = client.get(bundle["download_url"], headers={"Range": "bytes=10-", "If-Range": whole.headers["etag"]})
+        assert whole.content[:10] + rest.content == whole.content
+        beyond = client.get(bundle["download_url"], headers={"Range": f"bytes={len(whole.content)}-"})
+        assert beyond.status_code == 416
+        same = client.get(bundle["download_url"], headers={"If-None-Match": whole.headers["etag"]})
+        assert (same.status_code, same.content) == (304, b"")
+        front = client.get(f"/api/v1/jobs/{job_id}/front").json()
+        assert [(p["name"], p["latency_us"], p["shipped"]) for p in front["points"]] == [
+            ("untuned", 100.0, False),
+            ("tuned", 40.0, True),
+        ]
+        assert client.delete(f"/api/v1/jobs/{job_id}").status_code == 204
+        assert client.get(bundle["download_url"]).status_code == 404
+
+
+def test_states_change_only_along_the_transitions(client: TestClient, services: Services, model_file: Path) -> None:
+    for source in JobState:
+        for state in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED):
+            job_id = start(client, model_file)
+            with services.database.write() as session:
+                job = session.get(Job, job_id)
+                assert job is not None
+                job.state = source.value
+            assert queue.finish(services.database, job_id, state) == (state in TRANSITIONS[source]), (source, state)
+
+
+def test_two_claims_never_get_the_same_job(client: TestClient, services: Services, model_file: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    made = [start(client, model_file, seed=seed) for seed in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        claimed = list(pool.map(lambda _: queue.claim_next(services.database), range(12)))
+    assert sorted(job_id for job_id in claimed if job_id) == made
+
+
+def test_records_go_out_and_come_in(client: TestClient, services: Services, model_file: Path, tmp_path: Path) -> None:
+    fingerprint = host_target().fingerprint
+    store = DatabaseRecordStore(services.database, start(client, model_file))
+    store.add_workload(workload(1))
+    store.add([record(1, target_fingerprint=fingerprint), record(2, target_fingerprint=fingerprint, latency_us=5.0)])
+    exported = client.get("/api/v1/records?target=host")
+    assert exported.headers["content-type"] == "application/x-ndjson"
+    lines = [json.loads(line) for line in exported.text.splitlines()]
+    assert [line["kind"] for line in lines] == ["workload", "record", "record"]
+
+    from service.app import create_app
+    from service.settings import Settings
+
+    with TestClient(create_app(Settings(data_dir=tmp_path / "other"), engine=False)) as other:
+        answer = other.post("/api/v1/records?target=host", content=exported.content).json()
+        assert answer == {"workloads": 1, "records": 2, "skipped": 0}
+        assert other.post("/api/v1/records", content=exported.content).json()["skipped"] == 2
+        assert other.get("/api/v1/records?target=host").text == exported.text
+        together = json.dumps({"workloads": lines[:1], "records": lines[1:]})
+        assert other.post("/api/v1/records", content=together).json()["skipped"] == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("nonsense", "records_invalid"),
+        ('{"kind": "record"}', "records_invalid"),
+        ("[]", "records_invalid"),
+        ("both", "records_invalid"),
+        ("foreign", "target_mismatch"),
+        ("orphan", "records_invalid"),
+    ],
+)
+def test_bad_records_store_nothing(client: TestClient, services: Services, line: str, code: str) -> None:
+    good = {
+        "kind": "record",
+        "workload": "workload-1",
+        "target_fingerprint": host_target().fingerprint,
+        "variant": "full",
+        "trace": "[]",
+        "latency_us": 3.0,
+    }
+    made = {
+        "both": {**good, "failure": "run_error"},
+        "foreign": {**good, "target_fingerprint": "feedfeedfeedfeed"},
+        "orphan": {**good, "workload": "unknown"},
+    }
+    known = {"kind": "workload", "key": "workload-1", "tvm_version": "0", "name": "w", "module_json": "{}", "flops": 1}
+    bad = json.dumps(made[line]) if line in made else line
+    body = "\n".join([json.dumps(known), json.dumps(good), bad])
+    response = client.post("/api/v1/records", content=body)
+    assert (response.status_code, response.json()["code"]) == (422, code)
+    assert client.get("/api/v1/records?target=host").text == ""
+    assert DatabaseRecordStore(services.database, "x").seen("workload-1", target_fingerprint="x") == []
+
+
+def test_targets_of_ones_own(client: TestClient, model_file: Path) -> None:
+    host = host_target()
+    body = {"name": "one-thread", "tvm": {**host.tvm, "num-cores": 1}, "triple": host.triple, "threads": 1}
+    made = client.post("/api/v1/targets", json=body)
+    assert made.status_code == 201
+    assert made.json()["fingerprint"] != host.fingerprint
+    assert [t["name"] for t in client.get("/api/v1/targets").json()["items"]] == ["host", "one-thread"]
+    assert client.post("/api/v1/targets", json=body).json()["code"] == "target_exists"
+    assert start(client, model_file, target="one-thread")
+    board = client.post("/api/v1/targets", json={**body, "name": "board", "triple": "riscv64-linux-gnu"})
+    assert board.status_code == 201
+    refused = client.post("/api/v1/jobs", json={"model_id": upload(client, model_file), "target": "board"})
+    assert refused.json()["code"] == "no_device"
+    assert start(client, model_file, target="board", measure="none")
+    assert (
+        client.post("/api/v1/targets", json={**body, "name": "x", "tvm": {"kind": "vulkan"}}).json()["code"]
+        == "invalid_target"
+    )
