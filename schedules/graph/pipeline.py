@@ -13,6 +13,7 @@ from schedules.graph.identities import remove_identities
 from schedules.graph.layout import channels_last
 from schedules.graph.layout_free import mark_layout_free
 from schedules.graph.padding import restore_padding
+from schedules.graph.powers import expand_powers
 from schedules.graph.prepack import fold_prepacking
 from schedules.graph.rewrite import ENTRY
 from schedules.graph.sblock_attributes import drop_custom_rules
@@ -24,7 +25,15 @@ def prepare(mod: IRModule) -> IRModule:
     Constants first, since the other passes look at them; then what the importer wrote in a roundabout way; then scales
     into weights, which expects weights in the importer's layout; the layout last.
     """
-    for step in (fold_constants, restore_clip, restore_padding, remove_identities, fold_affine, channels_last):
+    for step in (
+        fold_constants,
+        restore_clip,
+        restore_padding,
+        remove_identities,
+        expand_powers,
+        fold_affine,
+        channels_last,
+    ):
         mod = step(mod)
     return transform.Sequential(
         [

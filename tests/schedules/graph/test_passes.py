@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from tvm import relax
-from tvm.ir import IRModule
+from tvm.ir import IRModule, assert_structural_equal
 from tvm.tirx import PrimFunc
 
 from schedules.graph.affine import fold_affine
@@ -20,6 +20,7 @@ from schedules.graph.layout import channels_last, count_transposes
 from schedules.graph.layout_free import ATTRIBUTE, mark_layout_free
 from schedules.graph.padding import restore_padding
 from schedules.graph.pipeline import fuse, prepare
+from schedules.graph.powers import expand_powers
 from schedules.graph.rewrite import array_of, op_name, rewrite_main
 from schedules.graph.sblock_attributes import drop_custom_rules
 from tests.schedules import building, networks
@@ -170,6 +171,23 @@ def test_a_constant_that_widens_its_operand_is_no_scale() -> None:
     assert_same_results(before, after, model)
 
 
+@pytest.mark.parametrize("exponent", [-0.5, 0.25, 0.5, 0.75, 1.0, 2.0, 3.0])
+def test_short_powers_become_roots_and_products(exponent: float) -> None:
+    n = Network(seed=22)
+    model = n.model(n.node("Pow", n.node("Abs", "x"), n.value(np.float32(exponent))))
+    before = networks.imported(model)
+    after = expand_powers(before)
+    assert "power" not in operators(after)
+    assert_same_results(before, after, model)
+
+
+@pytest.mark.parametrize("exponent", [1.7, -3.0])
+def test_other_powers_stay(exponent: float) -> None:
+    n = Network(seed=23)
+    model = n.model(n.node("Pow", n.node("Abs", "x"), n.value(np.float32(exponent))))
+    assert operators(expand_powers(networks.imported(model)))["power"] == 1
+
+
 def test_constants_are_folded_in_their_own_type() -> None:
     n = Network(seed=19)
     indices = n.node("Add", n.value(np.array([0, 2], dtype=np.int64)), n.value(np.array([1, 1], dtype=np.int64)))
@@ -282,3 +300,14 @@ def test_control_flow_is_left_alone() -> None:
         builder.emit_func_output(builder.emit(relax.op.nn.relu(x)))
     mod = builder.finalize()
     assert rewrite_main(mod, lambda _walk, _variable, _value: None) is mod
+
+
+def test_the_imported_module_is_left_as_it_was() -> None:
+    """The untuned build compiles the imported module: nothing of the pipeline may reach it."""
+    mod = networks.imported(networks.mobile())
+    untouched = networks.imported(networks.mobile())
+    fused = fuse(prepare(mod), building.TARGET)
+    building.scheduled(fused, seed=1)
+    assert_structural_equal(mod, untouched)
+    assert "layout_free_buffers" in fused.script()
+    assert "layout_free_buffers" not in mod.script()
