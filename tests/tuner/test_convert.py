@@ -128,6 +128,46 @@ def test_attributes_that_the_frontend_refuses_name_their_operator(tmp_path: Path
     assert raised.value.details["operator"] == "GridSample"
 
 
+def test_an_operator_with_too_few_outputs_is_named(tmp_path: Path) -> None:
+    node = helper.make_node("MaxPool", ["x"], ["y", "indices"], kernel_shape=[2, 2])
+    model = small_model([node], opset=12, inputs={"x": [1, 1, 4, 4]}, outputs=["y"])
+    model.graph.output.append(helper.make_tensor_value_info("indices", TensorProto.INT64, [1, 1, 3, 3]))
+    with pytest.raises(ModelError) as raised:
+        import_model(models.write(model, tmp_path / "pool.onnx"))
+    assert raised.value.details["operator"] == "MaxPool"
+
+
+def test_an_output_whose_shape_depends_on_data_is_named(tmp_path: Path) -> None:
+    model = small_model([helper.make_node("NonZero", ["x"], ["where"])], opset=13, inputs={"x": [4]}, outputs=[])
+    model.graph.output.append(helper.make_tensor_value_info("where", TensorProto.INT64, [1, "found"]))
+    with pytest.raises(ModelError, match="'where'") as raised:
+        import_model(models.write(model, tmp_path / "nonzero.onnx"))
+    assert raised.value.code == "dynamic_output"
+
+
+def test_inputs_and_constants_may_be_outputs_too(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Constant", [], ["c"], value_float=1.5)]
+    model = small_model(nodes, opset=13, inputs={"x": [2, 3]}, outputs=["x", "y", "c"])
+    network = compile_model(model, tmp_path)
+    assert [spec.name for spec in network.imported.outputs] == ["x", "y", "c"]
+    assert _verify(network).passed
+
+
+def test_exponents_of_another_type_are_cast(tmp_path: Path) -> None:
+    node = helper.make_node("Pow", ["x", "p"], ["y"])
+    model = small_model([node], opset=13, inputs={"x": [2, 3]}, outputs=["y"], constants={"p": np.asarray(2)})
+    assert _verify(compile_model(model, tmp_path)).passed
+
+
+def test_shapes_that_only_the_compiler_infers_complete_the_report(tmp_path: Path) -> None:
+    constants = {name: np.linspace(0.5, 1.5, 4, dtype=np.float32) for name in ("s", "b")}
+    node = helper.make_node("GroupNormalization", ["x", "s", "b"], ["y"], num_groups=2)
+    model = small_model([node], opset=21, inputs={"x": [1, 4, 3, 3]}, outputs=["y"], constants=constants)
+    network = compile_model(model, tmp_path)
+    assert network.imported.preflight.outputs[0].shape == (1, 4, 3, 3)
+    assert _verify(network).passed
+
+
 def _verify(network):  # type: ignore[no-untyped-def]
     imported = network.imported
     return verify_module(

@@ -8,7 +8,7 @@ import re
 import sys
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
@@ -20,7 +20,7 @@ from tuner.errors import ModelError
 from tuner.frontend.preflight import PreflightReport, prepare_model
 from tuner.frontend.tensors import TensorSpec
 
-_FAILED_OPERATOR = re.compile(r"Error converting operator (\w+)")
+_FAILED_OPERATOR = re.compile(r"(?:Error converting operator|Got \d+ in) (\w+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,15 +39,14 @@ class ImportedModel:
 def import_model(path: Path, input_shapes: Mapping[str, tuple[int, ...]] | None = None) -> ImportedModel:
     """Import an ONNX file; raises `ModelError` with a stable code for whatever is wrong with it.
 
-    Codes: those of `load_model`, `bind_input_shapes` and `fold_constants`, ``unsupported_operators``,
-    ``missing_dimensions``, and ``import_failed`` with ``details["operator"]`` when the frontend refuses an
-    operator's attributes.
+    Codes: those of `load_model`, `bind_input_shapes` and `fold_constants`; ``unsupported_operators``;
+    ``missing_dimensions``; ``dynamic_output`` for outputs whose shape depends on the data; ``import_failed`` with
+    ``details["operator"]`` when the frontend refuses an operator's attributes.
     """
     prepared = prepare_model(path, input_shapes or {})
-    report = prepared.report
     module = _to_relax(prepared.model)
     module = relax.transform.FoldConstant()(module)
-    _assert_signature(module, report)
+    report = _with_outputs(module, prepared.model, prepared.report)
     return ImportedModel(module=module, inputs=report.inputs, outputs=report.outputs, preflight=report)
 
 
@@ -59,7 +58,7 @@ def _to_relax(model: onnx.ModelProto) -> tvm.IRModule:
             warnings.simplefilter("ignore")
             return from_onnx(model, keep_params_in_input=False)
     except Exception as error:  # each converter raises what it likes, TVM's native errors among them
-        named = _FAILED_OPERATOR.search(printed.getvalue())
+        named = _FAILED_OPERATOR.search(printed.getvalue() + str(error))
         operator = named.group(1) if named else "unknown"
         reason = " ".join(line.strip() for line in str(error).splitlines() if line.strip())[:400]
         print(printed.getvalue()[:2000], file=sys.stderr)
@@ -71,27 +70,36 @@ def _to_relax(model: onnx.ModelProto) -> tvm.IRModule:
         ) from error
 
 
-def _assert_signature(module: tvm.IRModule, report: PreflightReport) -> None:
+def _with_outputs(module: tvm.IRModule, model: onnx.ModelProto, report: PreflightReport) -> PreflightReport:
+    """The report with every output, as the network returns it; raises `ModelError` when it is not the model's."""
     main = module["main"]
-    taken = [_type(parameter.ty) for parameter in main.params]
     returned = main.ret_ty
     fields = list(returned.fields) if isinstance(returned, relax.TupleType) else [returned]
-    for what, found, expected in (
-        ("inputs", taken, report.inputs),
-        ("outputs", [_type(field) for field in fields], report.outputs),
-    ):
-        wanted = [(spec.shape, spec.dtype) for spec in expected]
-        if found != wanted:
-            raise ModelError(
-                f"The imported network's {what} are {found}, the model's are {wanted}.",
-                code="import_failed",
-                hint="This is a fault of the importer: please report it with the model's operators.",
-                details={"operator": "unknown", "reason": f"{what} differ"},
-            )
+    names = [value.name for value in model.graph.output]
+    specs = {name: _spec(name, field) for name, field in zip(names, fields, strict=True)}
+    dynamic = [name for name, spec in specs.items() if spec is None]
+    if dynamic:
+        raise ModelError(
+            f"The shape of {', '.join(map(repr, dynamic))} depends on the data, or cannot be inferred.",
+            code="dynamic_output",
+            hint="Cut the model before the operator whose shape depends on data (NonMaxSuppression, NonZero, …).",
+            details={"outputs": dynamic},
+        )
+    outputs = tuple(spec for spec in specs.values() if spec is not None)
+    inputs = tuple(_spec(spec.name, var.ty) for spec, var in zip(report.inputs, main.params, strict=True))
+    wrong = [spec for spec in report.outputs if specs[spec.name] != spec]
+    if inputs != report.inputs or wrong:
+        raise ModelError(
+            f"The imported network differs from the model in {[spec.name for spec in wrong] or 'its inputs'}.",
+            code="import_failed",
+            hint="This is a fault of the importer: please report it with the model's operators.",
+            details={"operator": "unknown", "reason": "the signature differs"},
+        )
+    return replace(report, outputs=outputs)
 
 
-def _type(ty: relax.Type) -> tuple[tuple[int, ...], str] | None:
+def _spec(name: str, ty: relax.Type) -> TensorSpec | None:
     shape = getattr(ty, "shape", None)
     if shape is None or not all(isinstance(size, tvm.tirx.IntImm) for size in shape):
         return None
-    return tuple(int(size) for size in shape), str(ty.dtype)
+    return TensorSpec(name=name, shape=tuple(int(size) for size in shape), dtype=str(ty.dtype))

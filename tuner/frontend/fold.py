@@ -34,8 +34,8 @@ def fold_constants(model: onnx.ModelProto) -> dict[str, TensorSpec]:
     """Replace constant nodes by initializers, in place, and return the static type of every value.
 
     Alternates shape inference (which makes ``Shape`` of a static value constant) with evaluation by ONNX
-    Runtime, until nothing changes. Initializers that nothing reads are dropped; nodes that produce a graph
-    output stay. Raises `ModelError` (``model_too_large``, ``shape_mismatch``).
+    Runtime, until nothing changes. Nodes and initializers that no output needs are dropped. Raises `ModelError`
+    (``model_too_large``, ``shape_mismatch``).
     """
     _initializers_as_constants(model)
     known = infer_shapes(model)
@@ -58,11 +58,10 @@ def _initializers_as_constants(model: onnx.ModelProto) -> None:
 
 
 def _fold_shapes(graph: onnx.GraphProto, known: Mapping[str, TensorSpec]) -> bool:
-    outputs = {value.name for value in graph.output}
     kept: list[onnx.NodeProto] = []
     for node in graph.node:
         spec = known.get(node.input[0]) if node.op_type in ("Shape", "Size") and node.input else None
-        if spec is None or node.output[0] in outputs:
+        if spec is None:
             kept.append(node)
         elif node.op_type == "Size":
             size = np.asarray(np.prod(spec.shape, dtype=np.int64))
@@ -86,7 +85,6 @@ def _evaluate_constants(model: onnx.ModelProto, known: Mapping[str, TensorSpec])
     for node in graph.node:
         foldable = (
             node.op_type not in _NEVER_FOLDED
-            and not outputs & set(node.output)
             and not any(True for _ in subgraphs(node))
             and all(name in constant for name in node.input if name)
             and all(name in known for name in node.output if name)
@@ -96,7 +94,7 @@ def _evaluate_constants(model: onnx.ModelProto, known: Mapping[str, TensorSpec])
             constant |= set(node.output)
     if not folded:
         return False
-    read_later = set().union(*(outer_values(node) for node in kept)) if kept else set()
+    read_later = outputs.union(*(outer_values(node) for node in kept))
     wanted = [name for node in folded for name in node.output if name in read_later]
     _refuse_huge([known[name] for node in folded for name in node.output if name])
     try:

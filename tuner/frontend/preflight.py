@@ -13,7 +13,8 @@ from tuner.frontend.fold import fold_constants
 from tuner.frontend.load import default_opset, load_model
 from tuner.frontend.operators import count_operators, refuse_unsupported
 from tuner.frontend.opset import convert_opset
-from tuner.frontend.shapes import bind_input_shapes, output_specs
+from tuner.frontend.repair import repair_operators
+from tuner.frontend.shapes import bind_input_shapes
 from tuner.frontend.tensors import TensorSpec
 from tuner.targets import TargetSpec
 
@@ -52,7 +53,10 @@ class PreflightReport:
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedModel:
-    """A model that the TVM frontend can take: static inputs, folded constants, converted opset."""
+    """A model that the TVM frontend can take: static inputs, folded constants, converted opset.
+
+    ``report.outputs`` lacks those whose shape ONNX cannot infer; importing completes it.
+    """
 
     model: onnx.ModelProto
     report: PreflightReport
@@ -67,12 +71,13 @@ def prepare_model(path: Path, input_shapes: Mapping[str, tuple[int, ...]]) -> Pr
     inputs = bind_input_shapes(model, input_shapes)
     model = convert_opset(model)
     known = fold_constants(model)
+    repair_operators(model.graph, known)
     flops, heavy = count_flops(model.graph, known)
     report = PreflightReport(
         operators=operators,
         opset=opset,
         inputs=inputs,
-        outputs=output_specs(model, known),
+        outputs=tuple(known[value.name] for value in model.graph.output if value.name in known),
         flops=flops,
         weights_bytes=count_weight_bytes(model.graph, known),
         peak_activation_bytes=peak_activation_bytes(model.graph, known),

@@ -102,19 +102,6 @@ def infer_shapes(model: onnx.ModelProto) -> dict[str, TensorSpec]:
     return known
 
 
-def output_specs(model: onnx.ModelProto, known: Mapping[str, TensorSpec]) -> tuple[TensorSpec, ...]:
-    """The outputs in order; raises `ModelError` (``dynamic_output``) naming those whose shape depends on data."""
-    dynamic = [value.name for value in model.graph.output if value.name not in known]
-    if dynamic:
-        raise ModelError(
-            f"The shape of {', '.join(map(repr, dynamic))} depends on the data, or cannot be inferred.",
-            code="dynamic_output",
-            hint="Cut the model before the operator whose shape depends on data (NonMaxSuppression, NonZero, …).",
-            details={"outputs": dynamic},
-        )
-    return tuple(known[value.name] for value in model.graph.output)
-
-
 def static_spec(value: onnx.ValueInfoProto) -> TensorSpec | None:
     """The type of a value, if it is a tensor of static shape."""
     if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
@@ -141,10 +128,11 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
             light.graph.initializer.append(tensor)
         else:
             light.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
+    given = {value.name: value.type for value in light.graph.input}
     for value in model.graph.output:
         # Exported output shapes may name the unbound batch, or be stale: only the element type is kept.
-        output = light.graph.output.add(name=value.name, type=value.type)
-        if output.type.HasField("tensor_type"):
+        output = light.graph.output.add(name=value.name, type=given.get(value.name, value.type))
+        if output.type.HasField("tensor_type") and output.name not in given:
             output.type.tensor_type.ClearField("shape")
     return light
 
