@@ -4,7 +4,7 @@ FROM python:3.12.11-slim-bookworm
 ENV PYTHONUNBUFFERED=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /opt/tessera
 
-# Dependencies first: this layer (about 1 GB) is built again only when the lock file changes.
+# Dependencies first: this layer (about 1.2 GB) is built again only when the lock file changes.
 COPY requirements.lock ./
 RUN pip install --no-deps --require-hashes -r requirements.lock
 
