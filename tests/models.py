@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -132,15 +132,15 @@ def write_unknown_opset(folder: Path) -> Path:
 def _weight(rng: np.random.Generator, *shape: int, fan_in: int | None = None) -> np.ndarray:
     """He-scaled normal values, so that activations keep their size; ``fan_in`` defaults to all axes but the first."""
     inputs = fan_in or int(np.prod(shape[1:])) or 1
-    return (rng.standard_normal(shape) * np.sqrt(2.0 / inputs)).astype(np.float32)
+    return np.asarray(rng.standard_normal(shape) * np.sqrt(2.0 / inputs), dtype=np.float32)
 
 
 def _model(
     nodes: Sequence[onnx.NodeProto],
     weights: dict[str, np.ndarray],
     *,
-    inputs: dict[str, list[int | str]] | dict[str, list[int]],
-    outputs: dict[str, list[int | str]] | dict[str, list[int]],
+    inputs: Mapping[str, Sequence[int | str]],
+    outputs: Mapping[str, Sequence[int | str]],
 ) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,

@@ -6,6 +6,7 @@ import re
 import subprocess
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.markers import Marker
@@ -26,8 +27,9 @@ def pins(name: str) -> dict[tuple[str, str], str]:
     return {(match["name"], match["marker"] or ""): match["version"] for match in PIN.finditer(read(name))}
 
 
-def project() -> dict[str, object]:
-    return tomllib.loads(read("pyproject.toml"))["project"]
+def project() -> dict[str, Any]:
+    table: dict[str, Any] = tomllib.loads(read("pyproject.toml"))["project"]
+    return table
 
 
 @pytest.mark.parametrize("name", LOCKS)
@@ -65,7 +67,7 @@ def test_both_lock_files_agree() -> None:
 
 def test_every_dependency_is_locked_within_its_range() -> None:
     locked = pins("requirements.lock")
-    for text in project()["dependencies"]:  # type: ignore[attr-defined]
+    for text in project()["dependencies"]:
         requirement = Requirement(text)
         versions = [version for (name, _), version in locked.items() if name == canonicalize_name(requirement.name)]
         assert versions, f"{requirement.name} is not locked: make lock"
