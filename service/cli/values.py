@@ -9,6 +9,8 @@ from service.errors import Invalid
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "k": 2**10, "kib": 2**10, "m": 2**20, "mib": 2**20}
 _BYTES |= {"g": 2**30, "gib": 2**30}
+# The name may hold "=", the sizes are positive; none at all is a scalar.
+_SHAPE = re.compile(r"(.+)=((?:[1-9]\d*(?:x[1-9]\d*)*)?)")
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)")
 
 
@@ -31,11 +33,10 @@ def parse_shapes(texts: list[str]) -> dict[str, list[int]]:
     """``["x=1x3x8x8"]`` → ``{"x": [1, 3, 8, 8]}``; a scalar is ``x=``."""
     shapes: dict[str, list[int]] = {}
     for text in texts:
-        name, equals, sizes = text.rpartition("=")
-        parts = [part for part in sizes.split("x") if part] if equals else []
-        if not name or not all(part.isdecimal() and int(part) > 0 for part in parts) or "xx" in sizes:
+        match = _SHAPE.fullmatch(text)
+        if match is None:
             raise InvalidOption(f"{text!r} is no input shape.", hint="Write for example: --input-shape x=1x3x224x224")
-        shapes[name] = [int(part) for part in parts]
+        shapes[match[1]] = [int(size) for size in match[2].split("x")] if match[2] else []
     return shapes
 
 

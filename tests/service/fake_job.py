@@ -1,4 +1,6 @@
-"""A job process without TVM: ``$FAKE_JOB`` says how it behaves on each attempt, as ``first,second,…`` (the last repeats).
+"""A job process without TVM: ``$FAKE_JOB`` says how it behaves, as ``first,second,…`` attempt.
+
+The last one repeats.
 
 succeed            writes 4 trials and finishes
 exit1              ends with status 1 at once

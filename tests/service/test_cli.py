@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def tessera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+def tessera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command in this process on a data directory of its own: exit status, output, errors. Jobs are fakes."""
     monkeypatch.setenv("TESSERA_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("FAKE_JOB", "succeed")
@@ -36,7 +36,7 @@ def tessera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         code = caught.value.code
         return code if isinstance(code, int) else 0, out, err
 
-    yield run
+    return run
 
 
 def test_tune_prints_progress_and_leaves_a_bundle(tessera: Run, model_file: Path, tmp_path: Path) -> None:

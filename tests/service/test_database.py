@@ -77,10 +77,14 @@ def test_foreign_keys_hold(database: Database) -> None:
 
 
 def test_an_exception_rolls_the_whole_transaction_back(database: Database) -> None:
-    with pytest.raises(RuntimeError), database.write() as session:
-        session.add(Model(id="0" * 64, name="m", filename="m", size_bytes=1))
-        session.flush()
-        raise RuntimeError
+    def add_and_fail() -> None:
+        with database.write() as session:
+            session.add(Model(id="0" * 64, name="m", filename="m", size_bytes=1))
+            session.flush()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        add_and_fail()
     with database.read() as session:
         assert session.get(Model, "0" * 64) is None
 

@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from service.errors import Invalid, NotOnnx
-from service.onnx_sniff import sniff
+from service.onnx_sniff import _Reader, sniff
 from service.protobuf_wire import Scanner, WireError
 from tests import models
 
@@ -26,8 +26,7 @@ def sniffed(content: bytes, folder: Path) -> str:
     try:
         return f"opset {sniff(path, max_opset=28).opset}"
     except (NotOnnx, Invalid) as error:
-        assert error.hint
-        return error.code
+        return error.code if error.hint else "no hint"
 
 
 @pytest.mark.parametrize("path", ONNX_MODELS, ids=lambda path: path.stem)
@@ -62,7 +61,7 @@ def test_random_bytes_are_no_onnx_file(tmp_path: Path, content: bytes) -> None:
 def test_a_flipped_byte_is_survived(tmp_path: Path, position: int, value: int) -> None:
     content = bytearray(GOOD)
     content[position] = value
-    assert sniffed(bytes(content), tmp_path)
+    assert sniffed(bytes(content), tmp_path) != "no hint"
 
 
 @hypothesis_settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -77,10 +76,9 @@ def test_deep_nesting_ends() -> None:
         for tag in (0x32, 0x2A, 0x0A):
             deep = bytes([tag]) + _size(deep) + deep
     content = b"\x08\x07" + b"\x3a" + _size(deep) + deep + b"\x42\x02\x10\x11"
+    reader = _Reader(Scanner(content, max_fields=100_000))
     with pytest.raises(WireError, match="nest"):
-        from service.onnx_sniff import _Reader
-
-        _Reader(Scanner(content, max_fields=100_000)).model(len(content))
+        reader.model(len(content))
 
 
 def test_work_is_bounded() -> None:
