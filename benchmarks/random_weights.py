@@ -41,9 +41,15 @@ def randomize_weights(model: onnx.ModelProto, seed: int) -> onnx.ModelProto:
         if tensor.data_type == onnx.TensorProto.FLOAT and tensor.name in roles:
             operator, position, transposed = roles[tensor.name]
             values = _values(rng, operator, position, tuple(tensor.dims), transposed=transposed)
-            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+            _store(tensor, values)
     _tame_logits(model, seed)
     return model
+
+
+def _store(tensor: onnx.TensorProto, values: np.ndarray) -> None:
+    """Overwrite a float tensor's data in place: copying whole messages costs most of the time of large models."""
+    tensor.ClearField("float_data")
+    tensor.raw_data = values.astype("<f4", copy=False).tobytes()
 
 
 def _values(
@@ -53,7 +59,7 @@ def _values(
         # Scale, bias, running mean, running variance.
         if position in (1, 4):
             return rng.uniform(0.5, 1.5, shape).astype(np.float32)
-        return (0.1 * rng.standard_normal(shape)).astype(np.float32)
+        return rng.standard_normal(shape, np.float32) * np.float32(0.1)
     if operator in _PRODUCTS and len(shape) > 1:
         match operator:
             case "Gemm":
@@ -64,10 +70,10 @@ def _values(
                 fan_in = shape[0] * prod(shape[2:])
             case _:
                 fan_in = prod(shape[1:])
-        return (rng.standard_normal(shape) * float(np.sqrt(2.0 / fan_in))).astype(np.float32)
+        return rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2.0 / fan_in))
     if operator in ("Mul", "Div", "Pow"):
         return rng.uniform(0.5, 1.5, shape).astype(np.float32)
-    return (0.1 * rng.standard_normal(shape)).astype(np.float32)
+    return rng.standard_normal(shape, np.float32) * np.float32(0.1)
 
 
 def _tame_logits(model: onnx.ModelProto, seed: int) -> None:
@@ -89,17 +95,17 @@ def _tame_logits(model: onnx.ModelProto, seed: int) -> None:
         factor = 2.0 ** -round(float(np.log2(max(spread, 1e-30))))
         for name in (aliases.get(name, name) for name in node.input[1:]):
             scaled = numpy_helper.to_array(weights[name]) * np.float32(factor)
-            weights[name].CopyFrom(numpy_helper.from_array(scaled, name))
+            _store(weights[name], scaled)
 
 
 def _evaluate(model: onnx.ModelProto, name: str, seed: int) -> np.ndarray:
     """The value of that name on one seeded random input."""
-    probe = onnx.ModelProto.FromString(model.SerializeToString())
-    del probe.graph.output[:]
-    probe.graph.output.append(onnx.ValueInfoProto(name=name))
+    model.graph.output.add(name=name)
+    probe = model.SerializeToString()
+    del model.graph.output[-1]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(probe, options, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(seed)
     feeds = {
         value.name: rng.standard_normal([size if isinstance(size, int) else 1 for size in value.shape], np.float32)
@@ -114,13 +120,13 @@ def _materialize_filled_weights(graph: onnx.GraphProto) -> None:
     kept = []
     for node in graph.node:
         if node.op_type == "ConstantOfShape" and node.input[0] in constants:
-            shape = numpy_helper.to_array(constants[node.input[0]])
+            shape = [int(size) for size in numpy_helper.to_array(constants[node.input[0]])]
             fill = numpy_helper.to_array(node.attribute[0].t) if node.attribute else np.zeros(1, np.float32)
-            value = np.full(tuple(shape), fill.reshape(-1)[0])
-            graph.initializer.append(numpy_helper.from_array(value, node.output[0]))
+            data_type = helper.np_dtype_to_tensor_dtype(fill.dtype)
+            tensor = graph.initializer.add(name=node.output[0], data_type=data_type, dims=shape)
+            tensor.raw_data = np.full(shape, fill.reshape(-1)[0]).tobytes()
             # Up to IR 3 every initializer is an input too.
-            data_type = helper.np_dtype_to_tensor_dtype(value.dtype)
-            graph.input.append(helper.make_tensor_value_info(node.output[0], data_type, value.shape))
+            graph.input.append(helper.make_tensor_value_info(node.output[0], data_type, shape))
         else:
             kept.append(onnx.NodeProto.FromString(node.SerializeToString()))
     del graph.node[:]

@@ -15,16 +15,18 @@ code prints goes to standard error):
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
+import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-Run = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+_PR_SET_PDEATHSIG = 1
 
 
 class _Contender:
@@ -88,6 +90,7 @@ def main() -> int:
     parser.add_argument("--kind", choices=["tvm", "onnxruntime"], required=True)
     parser.add_argument("--threads", type=int, required=True)
     given = parser.parse_args()
+    _die_with_parent()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     try:
@@ -111,6 +114,12 @@ def main() -> int:
             answer = {"error": _shown(error)}
         answers.write(json.dumps(answer) + "\n")
     return 0
+
+
+def _die_with_parent() -> None:
+    """A job that is killed must not leave a network running; without prctl, the closed pipe ends it a run later."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _prepare(network: _Contender, path: str) -> list[Any]:
