@@ -92,7 +92,7 @@ def duration(value_s: float | None) -> str:
         return NOTHING
     whole = round(value_s)
     if whole < 60:
-        return f"{whole} s" if value_s >= 1 or whole == 0 else f"{significant(value_s, 2)} s"
+        return f"{significant(value_s, 2)} s" if 0 < value_s < 1 else f"{whole} s"
     for scale, unit, smaller, smaller_scale in _DURATIONS:
         if whole >= scale:
             rest = int(whole % scale // smaller_scale)

@@ -42,7 +42,10 @@ class _Box:
 
 
 def axes(knobs: Mapping[str, object] | None) -> list[Axis]:
-    """The tiled axes of a task's or trial's knobs; [] when it has none (a default schedule, an unknown space)."""
+    """The tiled axes of a task's or trial's knobs, without those of extent 1, which have nothing to tile.
+
+    [] when there are none (a default schedule, a space that does not tile).
+    """
     tiles = (knobs or {}).get("tiles")
     if not isinstance(tiles, Mapping):
         return []
@@ -51,7 +54,7 @@ def axes(knobs: Mapping[str, object] | None) -> list[Axis]:
         if not isinstance(factors, list | tuple):
             continue
         whole = tuple(int(f) for f in factors if isinstance(f, int | float) and f >= 1)
-        if whole and len(whole) == len(factors):
+        if len(whole) == len(factors) and math.prod(whole) > 1:
             found.append(Axis(name=str(name), factors=whole))
     return found
 
@@ -167,8 +170,7 @@ def _ticks(axis: Axis | None, level: int, *, length: float, at: float, left: flo
 def _bar(axis: Axis, *, width: float, left: float, y: float, height: float, labels: bool) -> list[str]:
     lengths = _sides(axis, len(axis.factors), width)
     parts = [f'<rect class="bar" x="{left}" y="{_n(y)}" width="{_n(lengths[0])}" height="{height}"/>']
-    if len(lengths) > 1:
-        parts.append(f'<rect class="bar-inner" x="{left}" y="{_n(y)}" width="{_n(lengths[-1])}" height="{height}"/>')
+    parts.append(f'<rect class="bar-inner" x="{left}" y="{_n(y)}" width="{_n(lengths[-1])}" height="{height}"/>')
     for outer, inner in pairwise(lengths):
         if inner < outer and inner != lengths[-1]:
             parts.append(f'<path class="tick" d="M{_n(left + inner)} {_n(y)}v{height}"/>')

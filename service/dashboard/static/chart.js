@@ -1,7 +1,7 @@
 // The convergence chart: best-so-far as a step line over faint trial dots, failures as crosses on the upper edge,
 // the untuned build and ONNX Runtime as dashed lines with their names on them.
 import uPlot from "./vendor/uPlot.esm.js";
-import { count, latencyUnit, significant } from "./figures.js";
+import { count, latency, latencyUnit } from "./figures.js";
 
 const PADDING = [14, 12, 0, 0];
 // From here on dots and crosses would run together at their usual size.
@@ -98,7 +98,7 @@ export class Chart {
         {
           ...axis, label: `Latency (${this.unit})`, labelSize: 18, size: 52, gap: 4,
           splits: (_, __, min, max) => (this.log ? logTicks(min, max) : linearTicks(min, max)),
-          values: (_, ticks) => ticks.map((tick) => String(Number(tick.toPrecision(3)))),
+          values: (_, ticks) => ticks.map((tick) => count(Number(tick.toPrecision(3)))),
           filter: (_, ticks) => ticks,
         },
       ],
@@ -184,7 +184,7 @@ export class Chart {
       let label = inside ? y - gap : above ? bbox.top + 26 * ratio : bbox.top + bbox.height - gap;
       if (taken.some((other) => Math.abs(other - label) < height)) label = inside ? y + height : label + height;
       taken.push(label);
-      const text = `${name} ${significant(us / this.scale)} ${this.unit}${inside ? "" : above ? " ↑" : " ↓"}`;
+      const text = `${name} ${latency(us)}${inside ? "" : above ? " ↑" : " ↓"}`;
       ctx.strokeText(text, bbox.left + bbox.width - gap, label);
       ctx.fillText(text, bbox.left + bbox.width - gap, label);
     }

@@ -9,8 +9,11 @@ export function significant(value, digits = 3) {
   return rounded.toFixed(Math.max(digits - 1 - Math.floor(Math.log10(Math.abs(rounded))), 0));
 }
 
+// A number with thin spaces between groups of three digits.
 export function count(value) {
-  return String(value).replace(/\B(?=(\d{3})+$)/g, "\u202f");
+  const [whole, fraction] = String(value).split(".");
+  const grouped = whole.replace(/\B(?=(\d{3})+$)/g, "\u202f");
+  return fraction ? `${grouped}.${fraction}` : grouped;
 }
 
 export function latencyUnit(us) {
@@ -25,7 +28,7 @@ export function latency(us) {
 
 export function knobLines(knobs) {
   const lines = Object.entries(knobs?.tiles ?? {})
-    .filter(([, factors]) => Array.isArray(factors))
+    .filter(([, factors]) => Array.isArray(factors) && factors.some((factor) => factor > 1))
     .map(([axis, factors]) => `${axis} ${factors.join("·")}`);
   const rest = Object.entries(knobs ?? {})
     .filter(([name, value]) => name !== "tiles" && value !== null && typeof value !== "object")

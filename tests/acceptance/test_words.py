@@ -1,0 +1,204 @@
+"""Figures, verdicts, forms and drawings of the dashboard, without a browser."""
+
+from __future__ import annotations
+
+import logging
+import xml.etree.ElementTree as ElementTree
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from service.api import problems
+from service.api.schemas import JobSchema
+from service.dashboard import figures, tiles, verdict
+from service.dashboard.pages import install_error_pages
+from service.dashboard.start_form import StartForm, parse_shape
+from service.errors import Invalid
+
+BASELINE = {"latency_us": 2140.0, "spread_us": 31.0, "onnxruntime_us": 455.0}
+
+
+def job(**fields: Any) -> JobSchema:
+    common = {
+        "id": "j",
+        "model_id": "m",
+        "model_name": "net",
+        "target": "host",
+        "state": "running",
+        "budget": {"trials": 64, "time_limit_s": None},
+        "created_at": datetime.now(UTC),
+    }
+    return JobSchema.model_validate({**common, **fields})
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0, "0"), (1, "1.00"), (1.8449, "1.84"), (9.996, "10.0"), (99.96, "100"), (1234.5, "1230"), (0.012345, "0.0123")],
+)
+def test_three_significant_digits(value: float, shown: str) -> None:
+    assert figures.significant(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("latency_us", "spread_us", "shown"),
+    [
+        (412.3, 6.04, "412 ± 6 µs"),
+        (41.23, 0.61, "41.2 ± 0.6 µs"),
+        (9100, None, "9100 µs"),
+        (43_400, 6900, "43.4 ± 6.9 ms"),
+        (2.5e6, None, "2.50 s"),
+        (None, None, "–"),
+    ],
+)
+def test_latency_has_its_unit_and_its_spread_in_the_same_digits(
+    latency_us: float | None, spread_us: float | None, shown: str
+) -> None:
+    assert figures.latency(latency_us, spread_us) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0, "0 s"),
+        (0.42, "0.42 s"),
+        (59.6, "1 min"),
+        (95, "1 min 35 s"),
+        (3600, "1 h"),
+        (5430, "1 h 30 min"),
+        (90_000, "1 d 1 h"),
+    ],
+)
+def test_durations(seconds: float, shown: str) -> None:
+    assert figures.duration(seconds) == shown
+
+
+def test_times_are_relative_and_exact() -> None:
+    now = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+    assert figures.ago(now - timedelta(seconds=5), now) == "just now"
+    assert figures.ago(now - timedelta(minutes=61), now) == "1 h ago"
+    assert figures.exact("2026-11-23T12:00:00") == "2026-11-23 12:00:00 UTC"
+
+
+def test_untuned_never_stands_without_onnxruntime() -> None:
+    answer = verdict.how_much_faster(
+        job(state="succeeded", outcome="improved", best={"latency_us": 412, "measured": True}, baseline=BASELINE)
+    )
+    assert answer.text == "1.10× faster than ONNX Runtime"
+    assert "untuned 2140 µs, ONNX Runtime 455 µs" in answer.note
+
+
+def test_slower_is_said_as_slower() -> None:
+    answer = verdict.how_much_faster(job(best={"latency_us": 910, "measured": False}, baseline=BASELINE))
+    assert answer.text == "2.00× slower than ONNX Runtime"
+    assert answer.note.startswith("Estimated 910 µs")
+
+
+def test_nothing_measured_is_not_a_figure() -> None:
+    assert verdict.how_much_faster(job()).text == "Not known yet"
+    assert verdict.how_much_faster(job(state="succeeded", outcome="unmeasured")).text == "Not measured"
+    failed = job(state="failed", error={"code": "verification_failed", "message": "", "hint": ""})
+    assert verdict.is_it_right(failed).text == "No"
+
+
+def test_stages_are_marked() -> None:
+    marks = dict(verdict.stage_marks(job(stage="tune")))
+    assert (marks["extract"], marks["tune"], marks["build"]) == ("done", "now", "")
+    assert dict(verdict.stage_marks(job(state="failed", stage="build")))["build"] == "broken"
+    assert set(dict(verdict.stage_marks(job(state="succeeded", stage="package"))).values()) == {"done"}
+
+
+KNOBS = {
+    "tiles": {"n": [1, 1, 1, 1], "h": [7, 2, 4, 1], "w": [7, 1, 8, 1], "ci": [8, 4]},
+    "unroll": 16,
+    "parallel": None,
+}
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_drawing_nests_one_rectangle_a_level(labels: bool) -> None:
+    drawing = ElementTree.fromstring(tiles.diagram(KNOBS, labels=labels))
+    assert drawing.attrib["aria-label"] == "Tiles, outermost first: h 7·2·4·1, w 7·1·8·1, ci 8·4"
+    nested = [each for each in drawing.iter("rect") if each.attrib["class"].startswith("tile")]
+    widths = [float(each.attrib["width"]) for each in nested]
+    heights = [float(each.attrib["height"]) for each in nested]
+    assert len(nested) == 4
+    assert widths == sorted(widths, reverse=True)
+    assert heights == sorted(heights, reverse=True)
+    assert len(set(widths)) == 4, "levels of equal extent stay apart"
+    assert len([each for each in drawing.iter("rect") if each.attrib["class"] == "bar"]) == 1
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        None,
+        {},
+        {"tiles": None},
+        {"tiles": {"h": "x", "w": []}},
+        {"tiles": {"h": [1, 1]}},
+        {"unroll": 16},
+        {"tiles": [1, 2]},
+    ],
+)
+def test_knobs_without_tiles_have_no_drawing(knobs: dict[str, object] | None) -> None:
+    assert tiles.diagram(knobs) == ""
+
+
+def test_names_of_axes_cannot_break_out_of_the_drawing() -> None:
+    drawing = tiles.diagram({"tiles": {'"><script>': [4, 4]}}, labels=True)
+    assert "<script>" not in drawing
+    ElementTree.fromstring(drawing)
+
+
+def test_other_knobs_read_as_a_line() -> None:
+    assert (
+        tiles.other_knobs({**KNOBS, "vector_width": 16, "compute_at": {"pad": "root"}}) == "unroll 16, vector width 16"
+    )
+
+
+@pytest.mark.parametrize("text", ["1x3x8x8", "1×3×8×8", "1, 3, 8, 8", " 1 3 8 8 "])
+def test_shapes_are_read_as_people_write_them(text: str) -> None:
+    assert parse_shape("x", text) == [1, 3, 8, 8]
+
+
+@pytest.mark.parametrize("text", ["", "0x3", "axb", "-1x2", "1.5x2"])
+def test_bad_shapes_are_refused_with_their_input(text: str) -> None:
+    with pytest.raises(Invalid, match="not a shape for input 'x'"):
+        parse_shape("x", text)
+
+
+def test_form_makes_the_request_of_its_budget() -> None:
+    fields = {"target": "host", "budget": "time", "minutes": "0.5", "trials": "9", "seed": "3", "shape:x": "2x4"}
+    request = StartForm.read(fields).request("model")
+    assert (request.trials, request.time_limit_s, request.seed) == (None, 30.0, 3)
+    assert request.input_shapes == {"x": [2, 4]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"trials": "many"}, "Trials"),
+        ({"trials": "-1"}, "Trials"),
+        ({"seed": "-1"}, "Seed"),
+        ({"budget": "time", "minutes": "0"}, "Time limit"),
+    ],
+)
+def test_form_names_the_field_that_is_wrong(fields: dict[str, str], named: str) -> None:
+    with pytest.raises(Invalid, match=named):
+        StartForm.read(fields).request("model")
+
+
+def test_browsers_get_a_page_where_nothing_is_and_programs_a_problem() -> None:
+    app = FastAPI()
+    problems.install(app, logging.getLogger("tests"))
+    install_error_pages(app)
+    client = TestClient(app)
+    page = client.get("/nothing", headers={"Accept": "text/html"})
+    assert page.status_code == 404
+    assert "There is nothing at /nothing." in page.text
+    for path, accept in (("/nothing", "*/*"), ("/api/v1/nothing", "text/html")):
+        answer = client.get(path, headers={"Accept": accept})
+        assert answer.headers["content-type"] == "application/problem+json"
