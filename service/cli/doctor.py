@@ -14,6 +14,7 @@ def doctor(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Look at what a server here would need. Exit status 1: something is missing."""
     import platform
     import shutil
+    import sys
     from importlib.metadata import PackageNotFoundError, version
 
     import psutil
@@ -23,7 +24,8 @@ def doctor(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
     settings = load_settings(data_dir)
     found: list[tuple[str, bool, str]] = [("python", True, platform.python_version())]
-    for package in ("apache-tvm", "onnx", "onnxruntime", "xgboost", "ziglang"):
+    ranker = "xgboost-cpu" if sys.platform == "linux" else "xgboost"
+    for package in ("apache-tvm", "onnx", "onnxruntime", ranker, "ziglang"):
         try:
             found.append((package, True, version(package)))
         except PackageNotFoundError:
