@@ -80,13 +80,13 @@ def run(settings: Settings, database: Database, job_id: str) -> int:
         queue.finish(database, job_id, JobState.FAILED, error=unexpected.as_dict())
     else:
         queue.finish(database, job_id, JobState.SUCCEEDED, outcome=result.outcome)
-        shutil.rmtree(request.work_dir, ignore_errors=True)
+    shutil.rmtree(settings.work_dir(job_id), ignore_errors=True)
     return 0
 
 
 def make_request(settings: Settings, blobs: BlobStore, job: Job, *, model_name: str) -> TuneRequest:
     """The tuner's request of a job's row. The work directory is kept over attempts."""
-    work_dir = settings.jobs_dir / job.id / "work"
+    work_dir = settings.work_dir(job.id)
     work_dir.mkdir(parents=True, exist_ok=True)
     return TuneRequest(
         model_path=blobs.path(job.model_id),
@@ -107,9 +107,7 @@ def store_artifacts(database: Database, blobs: BlobStore, job_id: str, bundle: P
     with blobs.writer() as writer, bundle.open("rb") as source:
         while chunk := source.read(_COPY_BYTES):
             writer.write(chunk)
-        _add_artifact(
-            database, writer, job_id, kind="bundle", filename=bundle.name, content_type="application/gzip"
-        )
+        _add_artifact(database, writer, job_id, kind="bundle", filename=bundle.name, content_type="application/gzip")
     with tarfile.open(bundle, "r:gz") as archive:
         for member in archive:
             kind = _MEMBERS.get(Path(member.name).name)
@@ -150,9 +148,7 @@ def _add_artifact(
         )
 
 
-def _tune(
-    request: TuneRequest, database: Database, blobs: BlobStore, job_id: str, reporter: JobReporter
-) -> TuneResult:
+def _tune(request: TuneRequest, database: Database, blobs: BlobStore, job_id: str, reporter: JobReporter) -> TuneResult:
     from tuner.tune import tune  # loads TVM: only here, after the job is known to be ours
 
     return tune(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -125,39 +125,48 @@ def record_line(row: TrialRecord) -> RecordLine:
     )
 
 
-def parse_lines(lines: Iterable[str]) -> tuple[list[WorkloadLine], list[RecordLine]]:
-    """Raises `Invalid` (``records_invalid``) that names the first bad line."""
+def parse_records(text: str) -> tuple[list[WorkloadLine], list[RecordLine]]:
+    """Both forms; raises `Invalid` (``records_invalid``) that names the first bad entry."""
     workloads: list[WorkloadLine] = []
     records: list[RecordLine] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, value in enumerate(_values(text), start=1):
         try:
-            value = json.loads(line)
-            if isinstance(value, dict) and isinstance(value.get("records"), list):
-                workloads += [WorkloadLine.model_validate(item) for item in value.get("workloads", [])]
-                records += [RecordLine.model_validate(item) for item in value["records"]]
-            elif isinstance(value, dict) and value.get("kind") == "workload":
+            if isinstance(value, str):
+                value = json.loads(value)
+            if isinstance(value, dict) and value.get("kind") == "workload":
                 workloads.append(WorkloadLine.model_validate(value))
             else:
                 records.append(RecordLine.model_validate(value))
-        except (ValueError, ValidationError) as error:
+        except (ValueError, TypeError) as error:
             first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
             raise Invalid(
-                f"Line {number} is no record: {first}",
+                f"Entry {number} is no record: {first}",
                 code="records_invalid",
                 hint="Import what GET /api/v1/records or a bundle's records.json gave; nothing was stored.",
             ) from None
     return workloads, records
 
 
-def import_records(database: Database, lines: Iterable[str], *, target: str | None = None) -> RecordsImported:
+def _values(text: str) -> Iterator[Any]:
+    """The lines of NDJSON as text, or the workloads and then the records of a bundle's records.json, parsed."""
+    try:
+        whole = json.loads(text)
+    except ValueError:
+        whole = None
+    if isinstance(whole, dict) and isinstance(whole.get("records"), list):
+        yield from ({**item, "kind": "workload"} for item in whole.get("workloads", []) if isinstance(item, dict))
+        yield from whole["records"]
+    else:
+        yield from (line for line in text.splitlines() if line.strip())
+
+
+def import_records(database: Database, text: str, *, target: str | None = None) -> RecordsImported:
     """Store records and their workloads, all of them or none.
 
     Every record must be of ``target``, or, without one, of any target known here: raises `Invalid`
     (``target_mismatch``). Records that are here already are skipped.
     """
-    workloads, records = parse_lines(lines)
+    workloads, records = parse_records(text)
     known = (
         {get_target(database, target).fingerprint} if target else {spec.fingerprint for spec in all_targets(database)}
     )

@@ -66,5 +66,9 @@ class Settings(BaseSettings):
         """One folder a job: its log and its work directory."""
         return self.data_dir / "jobs"
 
+    def work_dir(self, job_id: str) -> Path:
+        """Kept over the attempts of a job, removed with its end."""
+        return self.jobs_dir / job_id / "work"
+
     def job_log(self, job_id: str) -> Path:
         return self.jobs_dir / job_id / "job.log"

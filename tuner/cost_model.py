@@ -23,6 +23,8 @@ from tuner.search.features import MISSING
 # A schedule 16× slower than the best teaches no more than one 64× slower.
 _WORST_LABEL = -4.0
 _ROUNDS = 120
+# 0.1 s for 1,400 rows. OpenMP's threads spin at their barriers: beside busy build workers two took ten times longer.
+_THREADS = 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,8 +72,7 @@ def relative_throughput(latency_us: NDArray[np.float64], workloads: NDArray[np.s
 class XGBCostModel:
     """A ranker over candidate features. Unfitted it predicts nothing (`ready` is False)."""
 
-    def __init__(self, *, threads: int, seed: int, booster: xgboost.Booster | None = None) -> None:
-        self._threads = threads
+    def __init__(self, *, seed: int, booster: xgboost.Booster | None = None) -> None:
         self._seed = seed
         self._booster = booster
 
@@ -83,17 +84,18 @@ class XGBCostModel:
         """Train anew on these samples (n × d, n, n); fast candidates weigh more than slow ones."""
         labels = relative_throughput(latency_us, workloads)
         matrix = xgboost.DMatrix(
-            features, label=labels, weight=np.exp2(labels) + 0.1, missing=MISSING, nthread=self._threads
+            features, label=labels, weight=np.exp2(labels) + 0.1, missing=MISSING, nthread=_THREADS
         )
         settings = {
             "objective": "reg:squarederror",
             "tree_method": "hist",
-            "max_depth": 6,
+            "max_depth": 5,
             "eta": 0.12,
             "subsample": 0.8,
             "colsample_bynode": 0.5,
             "min_child_weight": 0.5,
-            "nthread": self._threads,
+            "max_bin": 64,
+            "nthread": _THREADS,
             "seed": self._seed,
         }
         self._booster = xgboost.train(settings, matrix, num_boost_round=_ROUNDS)
@@ -116,17 +118,17 @@ class XGBCostModel:
             samples=npz,
             sample_count=len(samples),
             training_set_sha256=hashlib.sha256(npz).hexdigest(),
-            rank_quality=rank_quality(samples, threads=self._threads, seed=self._seed),
+            rank_quality=rank_quality(samples, seed=self._seed),
         )
 
     @staticmethod
-    def load(stored: StoredCostModel, *, threads: int, seed: int) -> XGBCostModel:
+    def load(stored: StoredCostModel, *, seed: int) -> XGBCostModel:
         booster = xgboost.Booster()
         booster.load_model(bytearray(stored.model))
-        return XGBCostModel(threads=threads, seed=seed, booster=booster)
+        return XGBCostModel(seed=seed, booster=booster)
 
 
-def rank_quality(samples: Samples, *, threads: int, seed: int) -> dict[str, float]:
+def rank_quality(samples: Samples, *, seed: int) -> dict[str, float]:
     """Quality on a fifth of the records that the model did not see: ``pairwise_accuracy`` (share of pairs of one
     workload ranked rightly) and ``top_1`` (best latency of the workload's held-out records ÷ latency of the one ranked
     first, averaged; 1 is perfect). Empty when there are too few samples to hold any out."""
@@ -138,7 +140,7 @@ def rank_quality(samples: Samples, *, threads: int, seed: int) -> dict[str, floa
         Samples(features=samples.features[rows], latency_us=samples.latency_us[rows], workloads=samples.workloads[rows])
         for rows in (~held_out, held_out)
     ]
-    model = XGBCostModel(threads=threads, seed=seed)
+    model = XGBCostModel(seed=seed)
     model.fit(split[0].features, split[0].latency_us, split[0].workloads)
     scores = model.predict(split[1].features)
     right = pairs = 0

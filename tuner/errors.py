@@ -37,9 +37,7 @@ class TesseraError(Exception):
         return shown
 
 
-def _rebuild(
-    kind: type[TesseraError], message: str, code: str, hint: str, details: dict[str, object]
-) -> TesseraError:
+def _rebuild(kind: type[TesseraError], message: str, code: str, hint: str, details: dict[str, object]) -> TesseraError:
     return kind(message, code=code, hint=hint, details=details)
 
 

@@ -91,9 +91,7 @@ class RecordStore(Protocol):
     def own(self) -> list[Record]:
         """The records that this job (the store's owner) added itself, oldest first: what a resumed job has."""
 
-    def training_set(
-        self, *, target_fingerprint: str, features_version: int, limit: int
-    ) -> list[Record]:
+    def training_set(self, *, target_fingerprint: str, features_version: int, limit: int) -> list[Record]:
         """Successful records with features of that version, at most ``limit``, newest jobs first."""
 
 
@@ -133,9 +131,7 @@ class MemoryRecordStore:
     def own(self) -> list[Record]:
         return list(self._own)
 
-    def training_set(
-        self, *, target_fingerprint: str, features_version: int, limit: int
-    ) -> list[Record]:
+    def training_set(self, *, target_fingerprint: str, features_version: int, limit: int) -> list[Record]:
         usable = [
             record
             for record in [*self._earlier, *self._own]

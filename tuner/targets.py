@@ -16,16 +16,30 @@ from tuner.errors import TargetError
 # LLVM's x86 micro-architectures, most capable first, with the /proc/cpuinfo flags that each one needs. Chosen by
 # features, not by family and model: virtual machines often report the model of another generation.
 _X86_LEVELS: tuple[tuple[str, frozenset[str]], ...] = (
-    ("sapphirerapids", frozenset("avx512_fp16 avx512_bf16 avx512_vnni avx512_vbmi2 amx_tile amx_int8 amx_bf16".split())),
-    ("znver4", frozenset("avx512_bf16 avx512_vnni avx512_vbmi2 sse4a clzero".split())),
-    ("icelake-server", frozenset("avx512_vnni avx512_vbmi2 avx512_ifma vaes gfni avx512f".split())),
-    ("cascadelake", frozenset("avx512_vnni avx512f avx512bw avx512dq avx512vl avx512cd".split())),
-    ("skylake-avx512", frozenset("avx512f avx512bw avx512dq avx512vl avx512cd".split())),
-    ("x86-64-v3", frozenset("avx2 fma bmi1 bmi2 f16c movbe".split())),
-    ("x86-64-v2", frozenset("sse4_1 sse4_2 ssse3 popcnt".split())),
+    (
+        "sapphirerapids",
+        frozenset(["avx512_fp16", "avx512_bf16", "avx512_vnni", "avx512_vbmi2", "amx_tile", "amx_int8", "amx_bf16"]),
+    ),
+    ("znver4", frozenset(["avx512_bf16", "avx512_vnni", "avx512_vbmi2", "sse4a", "clzero"])),
+    ("icelake-server", frozenset(["avx512_vnni", "avx512_vbmi2", "avx512_ifma", "vaes", "gfni", "avx512f"])),
+    ("cascadelake", frozenset(["avx512_vnni", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"])),
+    ("skylake-avx512", frozenset(["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"])),
+    ("x86-64-v3", frozenset(["avx2", "fma", "bmi1", "bmi2", "f16c", "movbe"])),
+    ("x86-64-v2", frozenset(["sse4_1", "sse4_2", "ssse3", "popcnt"])),
     ("x86-64", frozenset()),
 )
-_SHOWN_FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_fp16", "amx_tile", "asimd", "asimddp", "sve")
+_SHOWN_FEATURES = (
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_fp16",
+    "amx_tile",
+    "asimd",
+    "asimddp",
+    "sve",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,7 +78,7 @@ class Tuning:
         self._trials = self._trials_before = 0
         self._failures = 0
         self._by_key = {task.key: task for task in self.tasks}
-        self._ranker = XGBCostModel(threads=self.target.threads, seed=self.seed)
+        self._ranker = XGBCostModel(seed=self.seed)
         self.loop = SearchLoop(
             [
                 SearchTask(
@@ -249,7 +249,7 @@ class Tuning:
         samples = Samples.of(records)
         if len(samples) < 32:
             return
-        model = XGBCostModel(threads=self.target.threads, seed=self.seed)
+        model = XGBCostModel(seed=self.seed)
         model.fit(samples.features, samples.latency_us, samples.workloads)
         stored = model.store(samples, target_fingerprint=self.target.fingerprint, features_version=FEATURES_VERSION)
         version = self.models.save(stored)

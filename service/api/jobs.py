@@ -12,7 +12,17 @@ from fastapi.responses import FileResponse, PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from service.api.dependencies import DEFAULT_PAGE, Cursor, Limit, ServicesDep, problem_responses
-from service.api.schemas import ArtifactSchema, EventSchema, Front, JobCreate, JobSchema, LogLine, Page, TaskSchema, TrialSchema
+from service.api.schemas import (
+    ArtifactSchema,
+    EventSchema,
+    Front,
+    JobCreate,
+    JobSchema,
+    LogLine,
+    Page,
+    TaskSchema,
+    TrialSchema,
+)
 from service.database import Database
 from service.jobs import commands
 from service.jobs.states import FINAL_STATES, JobState

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -54,4 +53,4 @@ async def import_records(
         text = body.decode()
     except UnicodeDecodeError:
         raise Invalid("The records are not UTF-8 text.", code="records_invalid") from None
-    return await run_in_threadpool(records_exchange.import_records, services.database, io.StringIO(text), target=target)
+    return await run_in_threadpool(records_exchange.import_records, services.database, text, target=target)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import subprocess
 import threading
 import time
@@ -20,7 +21,8 @@ from service.database import Database
 from service.engine.processes import child_environment, end_job_processes, is_alive, python_module, start_time
 from service.jobs import queue
 from service.jobs.deaths import Death, settle
-from service.jobs.states import JobState
+from service.jobs.states import FINAL_STATES, JobState
+from service.queries.jobs import get_state
 from service.settings import Settings
 
 # How often children are looked at. A cancellation or a new job wakes the thread at once.
@@ -161,6 +163,8 @@ class LocalEngine:
             death,
             max_attempts_without_record=self._settings.max_attempts_without_record,
         )
+        if get_state(self._database, job_id) in FINAL_STATES:
+            shutil.rmtree(self._settings.work_dir(job_id), ignore_errors=True)
 
     def _cancel(self, job: queue.ActiveJob) -> None:
         if not end_job_processes(job.id, pid=job.pid, started_at=job.pid_started_at):
@@ -168,6 +172,7 @@ class LocalEngine:
             return  # the next tick tries again; the job stays "cancelling" until its processes are gone
         self._forget(job.id)
         queue.finish(self._database, job.id, JobState.CANCELLED)
+        shutil.rmtree(self._settings.work_dir(job.id), ignore_errors=True)
         log.info("job %s cancelled", job.id)
 
     def _reap_children_of_ended_jobs(self, active: set[str]) -> None:

@@ -127,6 +127,7 @@ def test_cancel_ends_the_whole_family_within_five_seconds(fake: Served, model_fi
         assert ended(client, job_id, within_s=5)["state"] == "cancelled"
         assert time.monotonic() - asked < 5
         assert processes_of(job_id) == []
+        assert not settings.work_dir(job_id).exists()
         assert client.post(f"/api/v1/jobs/{job_id}/cancel").json()["code"] == "job_finished"
 
 

@@ -220,7 +220,7 @@ def test_records_go_out_and_come_in(client: TestClient, services: Services, mode
         assert answer == {"workloads": 1, "records": 2, "skipped": 0}
         assert other.post("/api/v1/records", content=exported.content).json()["skipped"] == 2
         assert other.get("/api/v1/records?target=host").text == exported.text
-        together = json.dumps({"workloads": lines[:1], "records": lines[1:]})
+        together = json.dumps({"workloads": lines[:1], "records": lines[1:]}, indent=1)
         assert other.post("/api/v1/records", content=together).json()["skipped"] == 2
 
 

@@ -20,7 +20,7 @@ def samples(count: int = 200, *, seed: int = 0) -> Samples:
 
 
 def fitted(data: Samples) -> XGBCostModel:
-    model = XGBCostModel(threads=1, seed=0)
+    model = XGBCostModel(seed=0)
     model.fit(data.features, data.latency_us, data.workloads)
     return model
 
@@ -37,11 +37,11 @@ def test_the_ranker_ranks_what_it_has_not_seen() -> None:
 
 
 def test_held_out_quality_is_high_where_there_is_something_to_learn_and_chance_where_not() -> None:
-    learned = rank_quality(samples(400), threads=1, seed=0)
+    learned = rank_quality(samples(400), seed=0)
     rng = np.random.default_rng(0)
     noise = samples(400)
     shuffled = Samples(features=noise.features, latency_us=rng.permutation(noise.latency_us), workloads=noise.workloads)
-    chance = rank_quality(shuffled, threads=1, seed=0)
+    chance = rank_quality(shuffled, seed=0)
     assert learned["pairwise_accuracy"] > 0.9
     assert learned["top_1"] > 0.8
     assert chance["pairwise_accuracy"] < 0.7
@@ -51,7 +51,7 @@ def test_a_stored_model_predicts_the_same_and_carries_its_samples() -> None:
     data = samples()
     model = fitted(data)
     stored = model.store(data, target_fingerprint="t", features_version=1)
-    loaded = XGBCostModel.load(stored, threads=1, seed=0)
+    loaded = XGBCostModel.load(stored, seed=0)
     np.testing.assert_array_equal(loaded.predict(data.features), model.predict(data.features))
     back = Samples.from_npz(stored.samples)
     np.testing.assert_array_equal(back.features, data.features)
@@ -72,4 +72,4 @@ def test_samples_with_pickled_objects_are_refused() -> None:
 
 def test_an_untrained_model_refuses_to_predict() -> None:
     with pytest.raises(ValueError, match="not trained"):
-        XGBCostModel(threads=1, seed=0).predict(np.zeros((1, 3), dtype=np.float32))
+        XGBCostModel(seed=0).predict(np.zeros((1, 3), dtype=np.float32))

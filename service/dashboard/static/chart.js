@@ -120,7 +120,7 @@ export class Chart {
     const low = Math.min(...shown) / this.scale;
     const high = Math.max(...shown) / this.scale;
     // Room above for the crosses, a share of the drawn height.
-    return this.log ? [low / 1.15, Math.max(high * (high / low) ** 0.12, low * 1.5)] : [0, high * 1.12];
+    return this.log ? [low / 1.15, Math.max(high * (high / low) ** 0.18, low * 1.5)] : [0, high * 1.12];
   }
 
   drawOver(u) {
@@ -162,7 +162,8 @@ export class Chart {
     ctx.restore();
   }
 
-  // The names of the lines, over everything else; a line outside the drawn range keeps its name, with an arrow.
+  // The names of the lines, over everything else and at the left end, where few trials are that low yet; a line
+  // outside the drawn range keeps its name, with an arrow.
   drawLabels(u) {
     const { ctx, bbox } = u;
     const ratio = devicePixelRatio;
@@ -170,7 +171,7 @@ export class Chart {
     const height = 12 * ratio;
     ctx.save();
     ctx.font = `${11 * ratio}px system-ui, sans-serif`;
-    ctx.textAlign = "right";
+    ctx.textAlign = "left";
     ctx.textBaseline = "alphabetic";
     ctx.lineJoin = "round";
     ctx.lineWidth = 3 * ratio;
@@ -185,8 +186,8 @@ export class Chart {
       if (taken.some((other) => Math.abs(other - label) < height)) label = inside ? y + height : label + height;
       taken.push(label);
       const text = `${name} ${latency(us)}${inside ? "" : above ? " ↑" : " ↓"}`;
-      ctx.strokeText(text, bbox.left + bbox.width - gap, label);
-      ctx.fillText(text, bbox.left + bbox.width - gap, label);
+      ctx.strokeText(text, bbox.left + gap, label);
+      ctx.fillText(text, bbox.left + gap, label);
     }
     ctx.restore();
   }

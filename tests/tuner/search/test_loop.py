@@ -52,7 +52,7 @@ def spend(loop: SearchLoop, trials: int, **kinds: float) -> dict[str, int]:
 
 
 def test_the_ranker_leads_to_the_best_candidate() -> None:
-    loop = SearchLoop([task("a")], XGBCostModel(threads=1, seed=1), machine=MACHINE, seed=1)
+    loop = SearchLoop([task("a")], XGBCostModel(seed=1), machine=MACHINE, seed=1)
     spend(loop, 192)
     assert loop.best_us("a") is not None
     assert (loop.best_us("a") or 0) <= 100.0 * 2**0.4
@@ -76,7 +76,7 @@ def test_weight_draws_trials() -> None:
 
 
 def test_failures_are_data() -> None:
-    loop = SearchLoop([task("a")], XGBCostModel(threads=1, seed=1), machine=MACHINE, seed=1)
+    loop = SearchLoop([task("a")], XGBCostModel(seed=1), machine=MACHINE, seed=1)
     assert sum(spend(loop, 96, failing=1.0).values()) == 96
     assert loop.best_us("a") is None
     assert loop.estimated_us() > 0
