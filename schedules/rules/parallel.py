@@ -5,7 +5,7 @@ from __future__ import annotations
 from tvm.s_tir.meta_schedule.schedule_rule import ParallelizeVectorizeUnroll, ScheduleRule
 
 UNROLL_STEPS = (0, 16, 64)
-"""Candidates for the unrolled body's size. 512, in MetaSchedule's defaults, never won and triples build times."""
+"""Candidates for the unrolled body's size. 512, in MetaSchedule's defaults, never won a task."""
 
 MAX_JOBS_PER_CORE = 16
 """More parallel iterations than this per core and the thread pool's overhead shows."""
