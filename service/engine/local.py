@@ -171,8 +171,8 @@ class LocalEngine:
             log.error("processes of job %s survive being killed", job.id)
             return  # the next tick tries again; the job stays "cancelling" until its processes are gone
         self._forget(job.id)
-        queue.finish(self._database, job.id, JobState.CANCELLED)
         shutil.rmtree(self._settings.work_dir(job.id), ignore_errors=True)
+        queue.finish(self._database, job.id, JobState.CANCELLED)
         log.info("job %s cancelled", job.id)
 
     def _reap_children_of_ended_jobs(self, active: set[str]) -> None:
