@@ -17,8 +17,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
-    """``golden(name, text)``: ``text`` must equal the file of that name; a missing file fails."""
-    update = bool(request.config.getoption("--update-golden"))
+    """``golden(name, text)``: ``text`` must equal the file of that name; a missing file fails.
+
+    The option exists when pytest is given this folder: it reads no deeper conftest.py before its arguments.
+    """
+    update = bool(request.config.getoption("--update-golden", default=False))
 
     def check(name: str, text: str) -> None:
         path = GOLDEN / f"{name}.txt"
@@ -27,10 +30,10 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
             path.write_text(text)
             return
         if not path.exists():
-            pytest.fail(f"There is no golden file {path.name}. Look at the output, then run: pytest --update-golden")
+            pytest.fail(f"There is no golden file {path.name}. Look at the output, then run: pytest tests/schedules --update-golden")
         expected = path.read_text()
         if text != expected:
             lines = difflib.unified_diff(expected.splitlines(), text.splitlines(), path.name, "now", lineterm="")
-            pytest.fail("\n".join(["The schedule changed. If that is meant, run: pytest --update-golden", *lines]))
+            pytest.fail("\n".join(["The schedule changed. If that is meant, run: pytest tests/schedules --update-golden", *lines]))
 
     return check
