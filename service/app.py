@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
@@ -16,6 +16,7 @@ from service import __version__
 from service.api import artifacts, cost_models, health, jobs, models, problems, records, reference, targets
 from service.api.guard import Guard
 from service.blobs import BlobStore
+from service.dashboard.pages import STATIC_DIR, install_error_pages
 from service.dashboard.routes import router as dashboard
 from service.database import Database
 from service.database.upgrade import upgrade
@@ -57,12 +58,13 @@ def create_app(
         openapi_url="/api/v1/openapi.json",
     )
     problems.install(app, logging.getLogger("tessera"))
+    install_error_pages(app)
     app.add_middleware(Guard)
     for router in (models.router, targets.router, jobs.router, artifacts.router, records.router, cost_models.router):
         app.include_router(router, prefix="/api/v1")
     app.include_router(health.router)
     app.include_router(dashboard)
-    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "dashboard" / "static"), name="static")
+    app.mount("/static", _RevalidatedFiles(directory=STATIC_DIR), name="static")
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> HTMLResponse:
@@ -84,3 +86,12 @@ def _open(stack: ExitStack, settings: Settings, with_engine: bool, job_command: 
         engine.start()
         stack.callback(engine.stop)
     return Services(settings=settings, database=database, blobs=blobs, engine=engine)
+
+
+class _RevalidatedFiles(StaticFiles):
+    """Browsers ask again each time (a 304 mostly), or an upgraded page would run the old version's scripts."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
