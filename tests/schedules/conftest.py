@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 GOLDEN = Path(__file__).parent / "golden"
+UPDATE = "pytest tests/schedules --update-golden"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,10 +31,10 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
             path.write_text(text)
             return
         if not path.exists():
-            pytest.fail(f"There is no golden file {path.name}. Look at the output, then run: pytest tests/schedules --update-golden")
+            pytest.fail(f"There is no golden file {path.name}. Write it with: {UPDATE}")
         expected = path.read_text()
         if text != expected:
             lines = difflib.unified_diff(expected.splitlines(), text.splitlines(), path.name, "now", lineterm="")
-            pytest.fail("\n".join(["The schedule changed. If that is meant, run: pytest tests/schedules --update-golden", *lines]))
+            pytest.fail("\n".join([f"The schedule changed. If that is meant: {UPDATE}", *lines]))
 
     return check
