@@ -21,7 +21,6 @@ from tuner.bundle import bundle_name, write_bundle
 from tuner.compare import Contender, Latency, choose, compare
 from tuner.compile import build_scheduled, build_untuned
 from tuner.cost_model_store import CostModelStore
-from tuner.defaults import default_traces
 from tuner.events import (
     BaselineMeasured,
     EventSink,
@@ -41,7 +40,7 @@ from tuner.records import Record, RecordStore
 from tuner.reference import load_samples, random_samples, reference_outputs
 from tuner.request import TuneRequest, TuneResult
 from tuner.tasks import ExtractedTask, extract_tasks
-from tuner.tuning import Tuning, TuningSummary, machine_of
+from tuner.tuning import Tuning, TuningSummary
 from tuner.verify import NumericsReport, verify_module
 from tuner.winners import Winners
 
@@ -67,6 +66,14 @@ class _Checked:
     numerics: NumericsReport
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Schedules:
+    """What the network is built with, by task: measured and checked winners, and traces for all other tasks."""
+
+    winners: Mapping[str, Record]
+    defaults: Mapping[str, list[str]]
+
+
 @dataclass(kw_only=True, eq=False)
 class _Job:
     request: TuneRequest
@@ -90,19 +97,19 @@ class _Job:
         tasks = self._extract(fused)
         untuned = self._untuned(model)
         self._begin(Stage.TUNE)
-        winners, summary = self._tune(tasks)
+        schedules, summary = self._tune(tasks)
         self._begin(Stage.BUILD)
-        module = self._build(fused, tasks, winners, defaults=True)
+        module = self._build(fused, tasks, schedules, defaults=True)
         self._begin(Stage.VERIFY)
         tuned = self._verify(module, model)
         if not tuned.numerics.passed:
             # Winners were each checked alone, default schedules were not: leave those out.
             self._log(f"wrong by {tuned.numerics.max_rel_error:.2g} with default schedules", level="warning")
-            tuned = self._verify(self._build(fused, tasks, winners, defaults=False), model)
+            tuned = self._verify(self._build(fused, tasks, schedules, defaults=False), model)
         self._begin(Stage.BENCHMARK)
         outcome, shipped, latencies = self._compare(tuned, untuned, model)
         self._begin(Stage.PACKAGE)
-        shipped_records = winners if shipped is tuned else {}
+        shipped_records = schedules.winners if shipped is tuned else {}
         manifest = write_bundle(
             path=request.work_dir / bundle_name(request.model_name, request.target.name),
             module=shipped.module,
@@ -187,7 +194,7 @@ class _Job:
             )
         return module
 
-    def _tune(self, tasks: Sequence[ExtractedTask]) -> tuple[dict[str, Record], TuningSummary]:
+    def _tune(self, tasks: Sequence[ExtractedTask]) -> tuple[_Schedules, TuningSummary]:
         spec, request = self.request.target, self.request
         tunable = [task.tuning for task in tasks if task.tunable]
         with BuildPool(spec, workers=spec.threads) as builder, LocalRunner(threads=spec.threads) as runner:
@@ -213,18 +220,19 @@ class _Job:
                 scratch=self._scratch,
                 seed=request.seed,
             ).choose(tunable)
-        return winners, summary
+            untuned = [task for task in tunable if task.key not in winners]
+            defaults = {task.key: tuning.default_traces(task) for task in untuned}
+        return _Schedules(winners=winners, defaults=defaults), summary
 
     def _build(
-        self, fused: tvm.IRModule, tasks: Sequence[ExtractedTask], winners: Mapping[str, Record], *, defaults: bool
+        self, fused: tvm.IRModule, tasks: Sequence[ExtractedTask], schedules: _Schedules, *, defaults: bool
     ) -> Path:
         """The network with the winners' schedules, and with ``defaults`` our default schedule for every other task."""
         spec = self.request.target
-        machine = machine_of(spec)
         traces: dict[str, list[str]] = {}
         for task in tasks:
-            winner = winners.get(task.tuning.key)
-            found = default_traces(task.tuning, machine=machine, seed=self.request.seed) if defaults else []
+            winner = schedules.winners.get(task.tuning.key)
+            found = schedules.defaults.get(task.tuning.key, []) if defaults else []
             for name in task.functions:
                 traces[name] = ([winner.trace] if winner else []) + found
         module = self._scratch / ("tuned.so" if defaults else "winners.so")

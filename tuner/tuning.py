@@ -23,6 +23,7 @@ from tuner.targets import TargetSpec
 # A candidate this many times slower than its task's best on its first warm run is not timed further.
 _ABORT_FACTOR = 2.5
 _TRAINING_ROWS = 50_000
+_DEFAULT_ALTERNATIVES = 8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -134,6 +135,17 @@ class Tuning:
         return TuningSummary(
             trials=0, failures=0, seconds=0.0, ended_by="unmeasured", estimated_us=self.loop.estimated_us()
         )
+
+    def default_traces(self, task: TuningTask) -> list[str]:
+        """Schedules of ours for a task that was left untuned, best guess first, unmeasured; empty without a space.
+
+        TVM leaves a function without a schedule as naive loops. Here it gets what the search would measure next:
+        tiled, vectorized, parallel, ranked by the cost model where it has learned anything. Several, because a
+        postprocessor may refuse one.
+        """
+        drafts = self.loop.guesses(task.key, _DEFAULT_ALTERNATIVES) if task.spaces else []
+        spaces = [task.spaces[draft.space] for draft in drafts]
+        return [space.trace_json(space.decisions(draft.genome)) for space, draft in zip(spaces, drafts, strict=True)]
 
     def _recall(self) -> list[Record]:
         others = self.store.training_set(

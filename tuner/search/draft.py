@@ -123,6 +123,7 @@ class Drafter:
         listed: list[Draft] = []
         for index, space in enumerate(self._spaces):
             if space.size <= 4096:
-                grid = np.indices(tuple(space.cardinalities)).reshape(len(space.genes), -1).T
+                # A space without a gene has one candidate, the empty genome.
+                grid = np.indices(tuple(space.cardinalities)).reshape(len(space.genes), int(space.size)).T
                 listed += [Draft(space=index, genome=row.astype(np.int32)) for row in grid]
         return listed

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from schedules.decisions import DecisionSpace, Genomes
 from tuner.records import Record
-from tuner.search.draft import Draft, DraftConfig, Drafter
+from tuner.search.draft import Draft, DraftConfig, Drafter, Scorer
 from tuner.search.features import Featurizer, Machine, analytic_scores
 
 # What an unmeasured task is assumed to take, for estimates and for the order of first visits.
@@ -25,6 +25,7 @@ _ASSUMED_LAUNCH_US = 3.0
 # Rows of the chosen task, and of all others, that the ranker is trained on before a batch: bounds training to ~0.2 s.
 _OWN_ROWS, _OTHER_ROWS = 800, 600
 _MIN_TRAINING_ROWS = 16
+_GUESS = DraftConfig(noise=1e-6)
 
 
 class Ranker(Protocol):
@@ -108,6 +109,7 @@ class SearchLoop:
         self._config = config or LoopConfig()
         self._machine = machine
         self._ranker = ranker
+        self._seed = seed
         self._rng = np.random.default_rng(seed)
         self._other_features: list[NDArray[np.float32]] = []
         self._other_latency_us: list[float] = []
@@ -174,6 +176,15 @@ class SearchLoop:
         if state.best_us is not None:
             state.best_after_batch.append(state.best_us)
 
+    def guesses(self, key: str, count: int) -> list[Draft]:
+        """What a task is built with unmeasured: the candidates that everything learned so far ranks first.
+
+        Nothing here counts as proposed.
+        """
+        state = self._states[key]
+        drafter = Drafter(state.task.spaces, seed=self._seed, config=_GUESS)
+        return drafter.propose(2 * count, self._scorer(state), cold=False)[:count]
+
     def features(self, key: str, draft: Draft) -> NDArray[np.float32]:
         """The cost model's row of one draft: what its record stores."""
         return self._states[key].featurizer(draft.space, draft.genome[None])[0]
@@ -195,9 +206,12 @@ class SearchLoop:
         return None
 
     def _draft(self, state: _TaskState, count: int) -> list[Draft]:
+        return state.drafter.propose(count, self._scorer(state), cold=len(state.latency_us) < _MIN_TRAINING_ROWS)
+
+    def _scorer(self, state: _TaskState) -> Scorer:
         model_ready = self._teach(state)
 
-        def scorer(space_index: int, genomes: Genomes) -> NDArray[np.float64]:
+        def score(space_index: int, genomes: Genomes) -> NDArray[np.float64]:
             prior = analytic_scores(state.task.spaces[space_index], genomes, self._machine)
             if not model_ready:
                 return 0.3 * prior
@@ -205,7 +219,7 @@ class SearchLoop:
             # With no measurement of this very task the model only knows relatives: the prior keeps a say.
             return predicted + (0.15 * prior if len(state.latency_us) < _MIN_TRAINING_ROWS else 0.0)
 
-        return state.drafter.propose(count, scorer, cold=len(state.latency_us) < _MIN_TRAINING_ROWS)
+        return score
 
     def _teach(self, state: _TaskState) -> bool:
         """Train the ranker for a batch of ``state``: all of its rows, and a bounded sample of the others'."""

@@ -59,3 +59,11 @@ def test_a_space_runs_dry_and_says_so() -> None:
         proposed += batch
     assert len(proposed) == space.size
     assert drafter.propose(16, flat, cold=True) == []
+
+
+def test_a_space_without_a_decision_has_one_candidate() -> None:
+    whole = matmul_space()
+    space = type(whole)(variant="only", instructions=whole.instructions, genes=(), anchor=None)
+    drafter = Drafter([space], seed=1)
+    assert [draft.genome.tolist() for draft in drafter.propose(16, flat, cold=True)] == [[]]
+    assert drafter.exhausted

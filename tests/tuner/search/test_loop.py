@@ -136,3 +136,25 @@ def test_records_of_another_rule_set_are_passed_over() -> None:
     )
     loop.recall("a", [alien])
     assert loop.best_us("a") is None
+
+
+def test_unmeasured_tasks_are_guessed_from_what_their_relatives_taught() -> None:
+    measured, unmeasured = task("measured"), task("unmeasured", size=128)
+    teacher = SearchLoop([measured], NoRanker(), machine=MACHINE, seed=1, config=LoopConfig(stop_gain=0.0))
+    records: list[Record] = []
+    for _ in range(20):
+        batch = teacher.propose(1_000)
+        assert batch is not None
+        results = outcomes(batch)
+        teacher.observe(batch, results)
+        records += [record_of(teacher, batch, outcome) for outcome in results]
+
+    def guessed_us(loop: SearchLoop) -> float:
+        drafts = loop.guesses("unmeasured", 8)
+        assert len(drafts) == 8
+        return float(np.median([latency_us(unmeasured.spaces[0], draft) for draft in drafts]))
+
+    untaught = SearchLoop([unmeasured], XGBCostModel(seed=1), machine=MACHINE, seed=1)
+    taught = SearchLoop([unmeasured], XGBCostModel(seed=1), machine=MACHINE, seed=1)
+    taught.learn_from_other_work(records)
+    assert guessed_us(taught) < guessed_us(untaught)
