@@ -112,6 +112,8 @@ def test_ten_thousand_trials_are_drawn_and_listed(site: Site, page: Page) -> Non
     expect(page.locator("tbody tr").first.locator("td").first).to_have_text("201")
     page.get_by_label("Task").select_option("task3")
     page.get_by_role("button", name="Show").click()
+    page.wait_for_url("**task=task3**", wait_until="load")
+    expect(page.locator("tbody tr")).not_to_have_count(0)
     assert set(page.locator("tbody tr td:nth-child(2)").all_inner_texts()) == {"matmul"}
 
 
