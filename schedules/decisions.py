@@ -34,7 +34,8 @@ class Gene:
     """One sampling instruction: ``table[index]`` is its decision (tile factors outermost first; for a
     categorical the *position* of the candidate, whose value is ``values[index]``; for a location the loop).
 
-    ``block`` is the block it schedules, ``axis`` that block's iterator (tiles only, else -1).
+    ``block`` is the block it schedules, ``axis`` that block's iterator (tiles only, else -1). ``reduces`` says of a
+    location that its block is a reduction: under a loop of its consumer it would be computed over and over.
     """
 
     kind: GeneKind
@@ -43,6 +44,7 @@ class Gene:
     axis: int
     table: NDArray[np.int64]
     values: NDArray[np.int64]
+    reduces: bool = False
 
     @property
     def choices(self) -> int:

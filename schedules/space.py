@@ -112,7 +112,15 @@ def _read_space(variant: str, trace: Trace, mod: tvm.IRModule) -> DecisionSpace:
             block = block_names.get(inputs[0], "")
             table = locations()
             genes.append(
-                Gene(kind=GeneKind.LOCATION, instruction=index, block=block, axis=-1, table=table, values=table[:, 0])
+                Gene(
+                    kind=GeneKind.LOCATION,
+                    instruction=index,
+                    block=block,
+                    axis=-1,
+                    table=table,
+                    values=table[:, 0],
+                    reduces=_is_reduction(mod, block),
+                )
             )
         elif index in values:
             raise ReplayError(f"sampling instruction {kind} has no gene")
@@ -149,6 +157,12 @@ def read_anchor(mod: tvm.IRModule, block_name: str) -> Anchor | None:
         reduction=tuple(int(iterator.iter_type) == _REDUCTION for iterator in block.iter_vars),
         accesses=tuple(accesses),
     )
+
+
+def _is_reduction(mod: tvm.IRModule, block_name: str) -> bool:
+    """Whether the named block reduces; one that the sketch itself created (a partial sum) does."""
+    anchor = read_anchor(mod, block_name)
+    return anchor is None or any(anchor.reduction)
 
 
 def _layout_free_buffers(mod: tvm.IRModule) -> set[str]:
