@@ -25,7 +25,7 @@ _SAMPLES = 8
 
 
 def demo(
-    trials: Annotated[int, typer.Option(min=1, help="Candidates to measure.")] = 384,
+    trials: Annotated[int, typer.Option(min=1, help="Candidates to measure.")] = 640,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
     out: Annotated[Path, typer.Option("--out", help="Folder for the bundle.", file_okay=False)] = _DATA_DIR,
     data_dir: DataDir = None,
