@@ -21,6 +21,7 @@ from tuner.bundle import bundle_name, write_bundle
 from tuner.compare import Contender, Latency, choose, compare
 from tuner.compile import build_scheduled, build_untuned
 from tuner.cost_model_store import CostModelStore
+from tuner.errors import WorkerError
 from tuner.events import (
     BaselineMeasured,
     EventSink,
@@ -104,11 +105,12 @@ class _Job:
         tuned = self._verify(module, model)
         if not tuned.numerics.passed:
             # Winners were each checked alone, default schedules were not: leave those out.
-            self._log(f"wrong by {tuned.numerics.max_rel_error:.2g} with default schedules", level="warning")
+            self._log("The build with default schedules is wrong; trying without them.", level="warning")
             tuned = self._verify(self._build(fused, tasks, schedules, defaults=False), model)
         self._begin(Stage.BENCHMARK)
         outcome, shipped, latencies = self._compare(tuned, untuned, model)
         self._begin(Stage.PACKAGE)
+        build = "tuned" if shipped is tuned else "untuned"
         shipped_records = schedules.winners if shipped is tuned else {}
         manifest = write_bundle(
             path=request.work_dir / bundle_name(request.model_name, request.target.name),
@@ -119,7 +121,7 @@ class _Job:
                 outcome=outcome,
                 numerics=shipped.numerics,
                 latencies=latencies,
-                shipped="tuned" if shipped is tuned else "untuned",
+                shipped=build,
                 search={
                     **summary.as_dict(),
                     "tasks": len(tasks),
@@ -134,7 +136,7 @@ class _Job:
         )
         bundle = request.work_dir / bundle_name(request.model_name, request.target.name)
         shutil.rmtree(self._scratch, ignore_errors=True)
-        self._finish(outcome, shipped.numerics, latencies)
+        self._finish(outcome, shipped.numerics, latencies, build=build)
         return TuneResult(outcome=outcome, bundle=bundle, manifest=manifest)
 
     def _begin(self, stage: Stage) -> None:
@@ -219,6 +221,7 @@ class _Job:
                 sink=self.sink,
                 scratch=self._scratch,
                 seed=request.seed,
+                measure=request.measure == "device",
             ).choose(tunable)
             untuned = [task for task in tunable if task.key not in winners]
             defaults = {task.key: tuning.default_traces(task) for task in untuned}
@@ -242,15 +245,19 @@ class _Job:
         return module
 
     def _verify(self, module: Path, model: ImportedModel) -> _Checked:
-        """A built network against ONNX Runtime's outputs on every sample."""
-        numerics = verify_module(
-            module,
-            self._samples,
-            self._reference,
-            inputs=model.inputs,
-            outputs=model.outputs,
-            threads=self.request.target.threads,
-        )
+        """A built network against ONNX Runtime's outputs on every sample. One that crashes is wrong, no more."""
+        try:
+            numerics = verify_module(
+                module,
+                self._samples,
+                self._reference,
+                inputs=model.inputs,
+                outputs=model.outputs,
+                threads=self.request.target.threads,
+            )
+        except WorkerError as error:
+            self._log(f"{module.stem} cannot be run: {error.message}", level="warning")
+            numerics = NumericsReport(samples=0, outputs=())
         return _Checked(module=module, numerics=numerics)
 
     def _compare(
@@ -260,17 +267,19 @@ class _Job:
 
         The untuned build is checked only when it is to be shipped: its naive loops can take minutes.
         """
+        measured = self.request.measure == "device"
         latencies: dict[str, Latency] = {}
-        outcome = "unmeasured"
-        if self.request.measure == "device":
-            modules = {"tuned": tuned.module, "untuned": untuned}
+        outcome = "no_improvement" if measured else "unmeasured"
+        if measured:
+            modules = {"untuned": untuned} | ({"tuned": tuned.module} if tuned.numerics.passed else {})
             latencies = self._timed(modules, model, time_budget_s=_COMPARISON_BUDGET_S)
-            outcome = choose(untuned=latencies["untuned"], tuned=latencies["tuned"])
+            if tuned.numerics.passed:
+                outcome = choose(untuned=latencies["untuned"], tuned=latencies["tuned"])
         if tuned.numerics.passed and outcome != "no_improvement":
             return outcome, tuned, latencies
         plain = self._verify(untuned, model)
         if plain.numerics.passed:
-            return "unmeasured" if outcome == "unmeasured" else "no_improvement", plain, latencies
+            return outcome, plain, latencies
         tuned.numerics.require()
         return outcome, tuned, latencies
 
@@ -281,9 +290,8 @@ class _Job:
             contenders, model.inputs, self._samples[0], threads=self.request.target.threads, time_budget_s=time_budget_s
         )
 
-    def _finish(self, outcome: str, numerics: NumericsReport, latencies: Mapping[str, Latency]) -> None:
-        tuned, untuned, onnxruntime = (latencies.get(name) for name in ("tuned", "untuned", "onnxruntime"))
-        shipped = tuned if outcome == "improved" else untuned
+    def _finish(self, outcome: str, numerics: NumericsReport, latencies: Mapping[str, Latency], *, build: str) -> None:
+        shipped, untuned, onnxruntime = (latencies.get(name) for name in (build, "untuned", "onnxruntime"))
         self.sink.emit(
             Finished(
                 outcome=outcome,
