@@ -70,15 +70,11 @@ def relative_throughput(latency_us: NDArray[np.float64], workloads: NDArray[np.s
 
 
 class XGBCostModel:
-    """A ranker over candidate features. Unfitted it predicts nothing (`ready` is False)."""
+    """A ranker over candidate features."""
 
     def __init__(self, *, seed: int, booster: xgboost.Booster | None = None) -> None:
         self._seed = seed
         self._booster = booster
-
-    @property
-    def ready(self) -> bool:
-        return self._booster is not None
 
     def fit(self, features: NDArray[np.float32], latency_us: NDArray[np.float64], workloads: NDArray[np.str_]) -> None:
         """Train anew on these samples (n × d, n, n); fast candidates weigh more than slow ones."""

@@ -82,9 +82,6 @@ class RecordStore(Protocol):
     def add(self, records: Sequence[Record]) -> None:
         """Append records of workloads that are already stored, all of them or none."""
 
-    def best(self, workload: str, *, target_fingerprint: str, limit: int) -> list[Record]:
-        """The fastest successful records of a workload, fastest first, one per distinct (variant, trace)."""
-
     def seen(self, workload: str, *, target_fingerprint: str) -> list[Record]:
         """Every record of a workload, failures included, oldest first, from all jobs."""
 
@@ -111,15 +108,6 @@ class MemoryRecordStore:
         if unknown:
             raise KeyError(f"records of workloads that were not stored: {sorted(unknown)}")
         self._own.extend(records)
-
-    def best(self, workload: str, *, target_fingerprint: str, limit: int) -> list[Record]:
-        measured = sorted(
-            (r for r in self.seen(workload, target_fingerprint=target_fingerprint) if r.latency_us),
-            key=lambda record: record.latency_us or 0.0,
-        )
-        distinct = {(record.variant, record.trace): record for record in reversed(measured)}
-        kept = sorted(distinct.values(), key=lambda record: record.latency_us or 0.0)
-        return kept[:limit]
 
     def seen(self, workload: str, *, target_fingerprint: str) -> list[Record]:
         return [

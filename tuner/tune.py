@@ -111,9 +111,16 @@ class _Job:
         outcome, shipped, latencies = self._compare(tuned, untuned, model)
         self._begin(Stage.PACKAGE)
         build = "tuned" if shipped is tuned else "untuned"
-        shipped_records = schedules.winners if shipped is tuned else {}
+        records = schedules.winners if shipped is tuned else {}
+        search = {
+            **summary.as_dict(),
+            "tasks": len(tasks),
+            "tasks_tuned": len(records),
+            "job_seconds": round(time.monotonic() - started, 1),
+        }
+        bundle = request.work_dir / bundle_name(request.model_name, request.target.name)
         manifest = write_bundle(
-            path=request.work_dir / bundle_name(request.model_name, request.target.name),
+            path=bundle,
             module=shipped.module,
             manifest=describe(
                 request,
@@ -122,19 +129,13 @@ class _Job:
                 numerics=shipped.numerics,
                 latencies=latencies,
                 shipped=build,
-                search={
-                    **summary.as_dict(),
-                    "tasks": len(tasks),
-                    "tasks_tuned": len(shipped_records),
-                    "job_seconds": round(time.monotonic() - started, 1),
-                },
+                search=search,
             ),
             samples=self._samples,
             reference=self._reference,
-            records=[asdict(record) for record in shipped_records.values()],
-            workloads=[asdict(task.tuning.workload) for task in tasks if task.tuning.key in shipped_records],
+            records=[asdict(record) for record in records.values()],
+            workloads=[asdict(task.tuning.workload) for task in tasks if task.tuning.key in records],
         )
-        bundle = request.work_dir / bundle_name(request.model_name, request.target.name)
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._finish(outcome, shipped.numerics, latencies, build=build)
         return TuneResult(outcome=outcome, bundle=bundle, manifest=manifest)

@@ -79,7 +79,6 @@ class Tuning:
         self._trials = self._trials_before = 0
         self._failures = 0
         self._by_key = {task.key: task for task in self.tasks}
-        self._ranker = XGBCostModel(seed=self.seed)
         self.loop = SearchLoop(
             [
                 SearchTask(
@@ -91,10 +90,11 @@ class Tuning:
                 )
                 for task in self.tasks
             ],
-            self._ranker,
+            XGBCostModel(seed=self.seed),
             machine=machine_of(self.target),
             seed=self.seed,
             config=self.config,
+            trained=self._stored_ranker(),
         )
 
     def run(self, budget: Budget) -> TuningSummary:
@@ -253,6 +253,12 @@ class Tuning:
                 estimated_us=self.loop.estimated_us(),
             )
         )
+
+    def _stored_ranker(self) -> XGBCostModel | None:
+        stored = self.models.load(self.target.fingerprint)
+        if stored is None or stored.features_version != FEATURES_VERSION:
+            return None
+        return XGBCostModel.load(stored, seed=self.seed)
 
     def _save_cost_model(self) -> None:
         records = self.store.training_set(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlalchemy import Select, func, insert, select
-from sqlalchemy.orm import aliased
 
 from service.database import Database
 from service.database.base import now
@@ -63,25 +62,6 @@ class DatabaseRecordStore:
                     for number, record in enumerate(records, start=(counted or 0) + 1)
                 ],
             )
-
-    def best(self, workload: str, *, target_fingerprint: str, limit: int) -> list[Record]:
-        ranked = (
-            self._of(workload, target_fingerprint)
-            .where(TrialRecord.latency_us.is_not(None))
-            .add_columns(
-                func.row_number()
-                .over(
-                    partition_by=(TrialRecord.variant, TrialRecord.trace_sha256),
-                    order_by=(TrialRecord.latency_us, TrialRecord.id),
-                )
-                .label("place")
-            )
-            .subquery()
-        )
-        fastest = aliased(TrialRecord, ranked)
-        return self._records(
-            select(fastest).where(ranked.c.place == 1).order_by(fastest.latency_us, fastest.id).limit(limit)
-        )
 
     def seen(self, workload: str, *, target_fingerprint: str) -> list[Record]:
         return self._records(self._of(workload, target_fingerprint).order_by(TrialRecord.id))

@@ -60,24 +60,10 @@ def test_adding_nothing_is_nothing(store: RecordStore) -> None:
     assert store.own() == []
 
 
-def test_best_is_fastest_first_without_failures_and_limited(store: RecordStore) -> None:
-    store.add([record(n, latency_us=latency) for n, latency in enumerate([30.0, 10.0, 20.0, 40.0])])
-    store.add([record(9, failure=FailureKind.BUILD_ERROR)])
-    best = store.best("workload-1", target_fingerprint=FINGERPRINT, limit=3)
-    assert [r.latency_us for r in best] == [10.0, 20.0, 30.0]
-
-
-def test_best_has_each_schedule_once_with_its_fastest_measurement(store: RecordStore) -> None:
-    store.add([record(1, latency_us=latency, trace="same") for latency in (12.0, 11.0, 13.0)])
-    store.add([record(2, latency_us=20.0)])
-    best = store.best("workload-1", target_fingerprint=FINGERPRINT, limit=5)
-    assert [r.latency_us for r in best] == [11.0, 20.0]
-
-
 def test_other_targets_and_workloads_stay_apart(store: RecordStore) -> None:
     store.add([record(1), record(2, of=2), record(3, target_fingerprint="another")])
     assert [r.workload for r in store.seen("workload-1", target_fingerprint=FINGERPRINT)] == ["workload-1"]
-    assert store.best("workload-2", target_fingerprint="another", limit=5) == []
+    assert store.seen("workload-2", target_fingerprint="another") == []
     trained = store.training_set(target_fingerprint=FINGERPRINT, features_version=1, limit=9)
     assert {r.target_fingerprint for r in trained} == {FINGERPRINT}
 

@@ -31,9 +31,6 @@ _GUESS = DraftConfig(noise=1e-6)
 class Ranker(Protocol):
     """Scores feature rows; higher is faster (log2 of throughput). See `tuner.cost_model`."""
 
-    @property
-    def ready(self) -> bool: ...
-
     def fit(
         self, features: NDArray[np.float32], latency_us: NDArray[np.float64], workloads: NDArray[np.str_]
     ) -> None: ...
@@ -95,7 +92,11 @@ class _TaskState:
 
 
 class SearchLoop:
-    """Spends a budget of trials over tasks. Seeded and deterministic for given outcomes."""
+    """Spends a budget of trials over tasks. Seeded and deterministic for given outcomes.
+
+    ``ranker`` is trained anew for every batch; ``trained``, the target's stored cost model, chooses the first batches
+    of tasks that were never measured.
+    """
 
     def __init__(
         self,
@@ -105,7 +106,9 @@ class SearchLoop:
         machine: Machine,
         seed: int,
         config: LoopConfig | None = None,
+        trained: Ranker | None = None,
     ) -> None:
+        self._trained = trained
         self._config = config or LoopConfig()
         self._machine = machine
         self._ranker = ranker
@@ -209,20 +212,22 @@ class SearchLoop:
         return state.drafter.propose(count, self._scorer(state), cold=len(state.latency_us) < _MIN_TRAINING_ROWS)
 
     def _scorer(self, state: _TaskState) -> Scorer:
-        model_ready = self._teach(state)
+        cold = len(state.latency_us) < _MIN_TRAINING_ROWS
+        ranker = self._trained if cold and self._trained is not None else self._teach(state)
 
         def score(space_index: int, genomes: Genomes) -> NDArray[np.float64]:
             prior = analytic_scores(state.task.spaces[space_index], genomes, self._machine)
-            if not model_ready:
+            if ranker is None:
                 return 0.3 * prior
-            predicted = self._ranker.predict(state.featurizer(space_index, genomes))
-            # With no measurement of this very task the model only knows relatives: the prior keeps a say.
-            return predicted + (0.15 * prior if len(state.latency_us) < _MIN_TRAINING_ROWS else 0.0)
+            predicted = ranker.predict(state.featurizer(space_index, genomes))
+            # With next to no measurement of this very task the model only knows relatives: the prior keeps a say.
+            return predicted + (0.15 * prior if cold else 0.0)
 
         return score
 
-    def _teach(self, state: _TaskState) -> bool:
-        """Train the ranker for a batch of ``state``: all of its rows, and a bounded sample of the others'."""
+    def _teach(self, state: _TaskState) -> Ranker | None:
+        """The ranker, trained for a batch of ``state`` on all of its rows and a bounded sample of the others'; None
+        while there are too few."""
         features = [*self._other_features]
         latency_us = [*self._other_latency_us]
         workloads = [*self._other_workloads]
@@ -237,13 +242,13 @@ class SearchLoop:
         own = slice(-_OWN_ROWS, None)
         rows = [features[i] for i in chosen] + state.features[own]
         if len(rows) < _MIN_TRAINING_ROWS:
-            return False
+            return None
         self._ranker.fit(
             np.stack(rows),
             np.array([latency_us[i] for i in chosen] + state.latency_us[own]),
             np.array([workloads[i] for i in chosen] + [state.task.workload] * len(state.latency_us[own])),
         )
-        return True
+        return self._ranker
 
     def _batch_size(self, state: _TaskState, trials_left: int) -> int:
         if state.batches:

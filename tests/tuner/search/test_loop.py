@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.tuner.search.spaces import latency_us, matmul_space
-from tuner.cost_model import XGBCostModel
+from tuner.cost_model import Samples, XGBCostModel
 from tuner.records import FailureKind, Record
 from tuner.search.features import FEATURES_VERSION, Machine
 from tuner.search.loop import Batch, LoopConfig, Outcome, SearchLoop, SearchTask
@@ -15,8 +15,6 @@ MACHINE = Machine(threads=2, vector_bits=512)
 
 class NoRanker:
     """Learns nothing: the loop must get by on its prior."""
-
-    ready = False
 
     def fit(
         self, features: NDArray[np.float32], latency_us: NDArray[np.float64], workloads: NDArray[np.str_]
@@ -157,4 +155,8 @@ def test_unmeasured_tasks_are_guessed_from_what_their_relatives_taught() -> None
     untaught = SearchLoop([unmeasured], XGBCostModel(seed=1), machine=MACHINE, seed=1)
     taught = SearchLoop([unmeasured], XGBCostModel(seed=1), machine=MACHINE, seed=1)
     taught.learn_from_other_work(records)
+    samples, stored = Samples.of(records), XGBCostModel(seed=1)
+    stored.fit(samples.features, samples.latency_us, samples.workloads)
+    warm = SearchLoop([unmeasured], XGBCostModel(seed=1), machine=MACHINE, seed=1, trained=stored)
     assert guessed_us(taught) < guessed_us(untaught)
+    assert guessed_us(warm) < guessed_us(untaught)

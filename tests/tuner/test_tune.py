@@ -1,0 +1,130 @@
+"""The whole job on small networks: what is shipped, what is said, and what happens when a build is wrong."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuner import tune as pipeline
+from tuner.bundle import verify_bundle
+from tuner.cost_model_store import MemoryCostModelStore
+from tuner.errors import VerificationError, WorkerError
+from tuner.events import BaselineMeasured, Finished, ListSink, Progress, Stage, StageStarted, TasksExtracted
+from tuner.records import MemoryRecordStore, Record
+from tuner.request import Budget, TuneRequest, TuneResult
+from tuner.targets import host_target
+from tuner.verify import NumericsReport, OutputNumerics
+
+Verify = Callable[..., NumericsReport]
+
+
+def request(model: Path, work_dir: Path, **changes: Any) -> TuneRequest:
+    settings: dict[str, Any] = {"budget": Budget(trials=12), "seed": 3} | changes
+    work_dir.mkdir(exist_ok=True)
+    return TuneRequest(model_path=model, model_name="tiny", target=host_target(), work_dir=work_dir, **settings)
+
+
+def run(asked: TuneRequest, *, store: MemoryRecordStore, sink: ListSink | None = None) -> TuneResult:
+    return pipeline.tune(asked, store=store, models=MemoryCostModelStore(), sink=sink or ListSink())
+
+
+def wrong_report(**_: object) -> NumericsReport:
+    output = OutputNumerics(
+        name="y", max_abs_error=1.0, max_rel_error=0.5, tolerance=1e-4, tolerance_reason="", passed=False
+    )
+    return NumericsReport(samples=1, outputs=(output,))
+
+
+def test_a_job_a_second_job_and_one_without_measuring(convolutional_model: Path, tmp_path: Path) -> None:
+    store, sink = MemoryRecordStore(), ListSink()
+    result = run(request(convolutional_model, tmp_path / "first"), store=store, sink=sink)
+    assert [event.stage for event in sink.events if isinstance(event, StageStarted)] == list(Stage)
+    assert any(isinstance(event, BaselineMeasured) and event.onnxruntime_us for event in sink.events)
+    assert any(isinstance(event, TasksExtracted) and event.tasks for event in sink.events)
+    finished = sink.events[-1]
+    assert isinstance(finished, Finished)
+    assert finished.outcome == result.outcome
+    assert finished.max_rel_error <= 1e-4
+    assert result.manifest["seed"] == 3
+    assert verify_bundle(result.bundle).ok
+    assert [path.name for path in (tmp_path / "first").iterdir()] == [result.bundle.name]
+    with tarfile.open(result.bundle) as archive:
+        stored = json.load(archive.extractfile("records.json") or pytest.fail("no records"))
+    assert {record["workload"] for record in stored["records"]} <= {workload["key"] for workload in stored["workloads"]}
+
+    second_sink, second = ListSink(), MemoryRecordStore(earlier=store.own())
+    run(request(convolutional_model, tmp_path / "second"), store=second, sink=second_sink)
+    last = [event for event in sink.events if isinstance(event, Progress)][-1]
+    start = next(event for event in second_sink.events if isinstance(event, Progress))
+    assert start.estimated_us is not None
+    assert last.estimated_us is not None
+    assert start.estimated_us <= last.estimated_us
+
+    unmeasured_sink, unmeasured = ListSink(), MemoryRecordStore(earlier=store.own())
+    asked = request(convolutional_model, tmp_path / "third", measure="none")
+    answer = run(asked, store=unmeasured, sink=unmeasured_sink)
+    assert answer.outcome == "unmeasured"
+    assert answer.manifest["latency"] is None
+    assert answer.manifest["shipped"] == "tuned"
+    assert not any(isinstance(event, BaselineMeasured) for event in unmeasured_sink.events)
+    assert unmeasured.own() == []
+    assert verify_bundle(answer.bundle).ok
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_wrong_tuned_build_is_not_shipped(
+    perceptron_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash: bool
+) -> None:
+    honest: Verify = pipeline.verify_module
+
+    def verify(module: Path, *arguments: Any, **options: Any) -> NumericsReport:
+        if module.name == "untuned.so":
+            return honest(module, *arguments, **options)
+        if crash:
+            raise WorkerError("The network died by SIGSEGV.")
+        return wrong_report()
+
+    monkeypatch.setattr(pipeline, "verify_module", verify)
+    result = run(request(perceptron_model, tmp_path / "job"), store=MemoryRecordStore())
+    assert result.outcome == "no_improvement"
+    assert result.manifest["shipped"] == "untuned"
+    assert verify_bundle(result.bundle).ok
+
+
+def test_default_schedules_are_left_out_when_they_are_wrong(
+    convolutional_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest: Verify = pipeline.verify_module
+
+    def verify(module: Path, *arguments: Any, **options: Any) -> NumericsReport:
+        return wrong_report() if module.name == "tuned.so" else honest(module, *arguments, **options)
+
+    monkeypatch.setattr(pipeline, "verify_module", verify)
+    result = run(request(convolutional_model, tmp_path / "job"), store=MemoryRecordStore())
+    assert result.manifest["numerics"]["passed"]
+    assert verify_bundle(result.bundle).ok
+
+
+def test_nothing_is_shipped_when_every_build_is_wrong(
+    perceptron_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "verify_module", lambda *_, **__: wrong_report())
+    asked = request(perceptron_model, tmp_path / "job")
+    with pytest.raises(VerificationError) as caught:
+        run(asked, store=MemoryRecordStore())
+    assert caught.value.code == "verification_failed"
+    assert not list(asked.work_dir.glob("*.tar.gz"))
+
+
+def test_a_resumed_job_measures_nothing_twice(perceptron_model: Path, tmp_path: Path) -> None:
+    store, sink = MemoryRecordStore(), ListSink()
+    run(request(perceptron_model, tmp_path / "job"), store=store)
+    before: list[Record] = store.own()
+    run(request(perceptron_model, tmp_path / "job"), store=store, sink=sink)
+    assert store.own() == before
+    assert next(event for event in sink.events if isinstance(event, Progress)).trials_done == len(before)
