@@ -18,10 +18,10 @@ from tuner.frontend.shapes import bind_input_shapes
 from tuner.frontend.tensors import TensorSpec
 from tuner.targets import TargetSpec
 
-# A trial costs about 0.25 s of proposing and building on two cores (2.3 to 4 trials a second were measured on
-# 3×3 convolutions, 64 channels, 56×56), and about 8 timed runs of a candidate that reaches, while the search is
-# young, a quarter of a core's 200 GFLOP/s.
-_SECONDS_PER_TRIAL = 0.25
+# A trial costs 0.06 s (matmul) to 0.13 s (3x3 convolution) of drafting, building and timing on two idle cores, as
+# measured by benchmarks/search.py; the upper end, since real machines are shared. Its runs come on top: four rounds of
+# two short ones, at a modest rate for schedules that are still being searched.
+_SECONDS_PER_TRIAL = 0.13
 _RUNS_PER_TRIAL = 8
 _YOUNG_FLOPS_PER_S = 50e9
 
