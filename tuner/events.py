@@ -76,6 +76,16 @@ class TasksExtracted(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TaskRecalled(Event):
+    """Records of earlier jobs, or of this job's earlier attempt, already have a best for this task."""
+
+    kind: ClassVar[str] = "recall"
+    task: str
+    best_us: float
+    knobs: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialMeasured(Event):
     """One trial is done (``number`` counts from 1 over the whole job).
 

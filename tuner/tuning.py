@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,7 +12,7 @@ from schedules.decisions import DecisionSpace
 from schedules.knobs import knobs_of_decisions
 from tuner.cost_model import Samples, XGBCostModel
 from tuner.cost_model_store import CostModelStore
-from tuner.events import EventSink, Log, Progress, TrialMeasured
+from tuner.events import EventSink, Log, Progress, TaskRecalled, TrialMeasured
 from tuner.measure.jobs import Builder, BuildJob, Built, Failure, Runner, TaskSource, Timed, new_library
 from tuner.records import Record, RecordStore, Workload
 from tuner.request import Budget
@@ -155,7 +156,11 @@ class Tuning:
         self.loop.learn_from_other_work([record for record in others if record.workload not in own_workloads])
         for task in self.tasks:
             self.store.add_workload(task.workload)
-            self.loop.recall(task.key, self.store.seen(task.workload.key, target_fingerprint=self.target.fingerprint))
+            seen = self.store.seen(task.workload.key, target_fingerprint=self.target.fingerprint)
+            self.loop.recall(task.key, seen)
+            best = min(seen, key=lambda record: record.latency_us or math.inf, default=None)
+            if best is not None and best.latency_us is not None:
+                self.sink.emit(TaskRecalled(task=task.key, best_us=best.latency_us, knobs=best.knobs))
         return self.store.own()
 
     def _measure(self, batch: Batch) -> None:

@@ -22,6 +22,7 @@ from tuner.events import (
     Preflight,
     Progress,
     StageStarted,
+    TaskRecalled,
     TasksExtracted,
     TrialMeasured,
 )
@@ -50,6 +51,14 @@ class JobReporter:
     def _set(self, session: Session, **values: Any) -> None:
         session.execute(
             update(Job).where(Job.id == self._job_id).values(**values).execution_options(synchronize_session=False)
+        )
+
+    def _set_task(self, session: Session, key: str, **values: Any) -> None:
+        session.execute(
+            update(Task)
+            .where(Task.job_id == self._job_id, Task.key == key)
+            .values(**values)
+            .execution_options(synchronize_session=False)
         )
 
     @singledispatchmethod
@@ -83,6 +92,10 @@ class JobReporter:
             session.delete(stale)
 
     @_apply.register
+    def _(self, event: TaskRecalled, session: Session) -> None:
+        self._set_task(session, event.task, best_us=event.best_us, knobs=_json_ready(event.knobs))
+
+    @_apply.register
     def _(self, event: TrialMeasured, session: Session) -> None:
         # The tuner adds a batch's records and then tells of them in the same order: their numbers agree.
         session.execute(
@@ -95,12 +108,7 @@ class JobReporter:
         if event.latency_us is not None and event.latency_us == event.task_best_us:
             values["knobs"] = _json_ready(event.knobs)
         if event.task_best_us is not None:
-            session.execute(
-                update(Task)
-                .where(Task.job_id == self._job_id, Task.key == event.task)
-                .values(**values)
-                .execution_options(synchronize_session=False)
-            )
+            self._set_task(session, event.task, **values)
         self._set(
             session,
             trials_done=event.number,

@@ -17,7 +17,7 @@ from service.services import Services
 from service.stores import DatabaseRecordStore, JobReporter
 from tests.service.conftest import Served, ended, start, upload
 from tests.service.tuning import record, workload
-from tuner.events import Log, Progress, Stage, StageStarted
+from tuner.events import Log, Progress, Stage, StageStarted, TaskRecalled, TasksExtracted, TaskSummary
 from tuner.records import FailureKind
 from tuner.targets import host_target
 
@@ -143,6 +143,20 @@ def test_events_resume_behind_the_last_one_seen(client: TestClient, services: Se
     resumed = client.get(f"/api/v1/jobs/{job_id}/events", headers={"Last-Event-ID": events[2]["id"]})
     assert sse(resumed.text) == events[3:]
     assert sse(client.get(f"/api/v1/jobs/{job_id}/events?after={events[4]['id']}").text) == events[5:]
+
+
+def test_what_earlier_jobs_know_of_a_task_is_shown_before_its_first_trial(
+    client: TestClient, services: Services, model_file: Path
+) -> None:
+    job_id = start(client, model_file)
+    assert queue.claim_next(services.database) == job_id
+    reporter = JobReporter(services.database, job_id)
+    summaries = [TaskSummary(key=key, name=key, workload=key, weight=1, flops=1e6) for key in ("conv", "dense")]
+    reporter.emit(TasksExtracted(tasks=tuple(summaries)))
+    reporter.emit(TaskRecalled(task="conv", best_us=12.5, knobs={"unroll": 16}))
+    tasks = {task["key"]: task for task in client.get(f"/api/v1/jobs/{job_id}/tasks").json()["items"]}
+    assert (tasks["conv"]["best_us"], tasks["conv"]["knobs"], tasks["conv"]["trials"]) == (12.5, {"unroll": 16}, 0)
+    assert tasks["dense"]["best_us"] is None
 
 
 def test_a_live_stream_ends_with_the_job(fake: Served, model_file: Path) -> None:
