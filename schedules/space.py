@@ -51,7 +51,11 @@ def design_spaces(mod: tvm.IRModule, target: Target, *, cores: int, vector_bits:
 
 
 def replay(mod: tvm.IRModule, trace_json: str, processors: list[Any]) -> Schedule:
-    """Apply a trace and the postprocessors to ``mod``; raises `ReplayError` where the result is not legal."""
+    """Apply a trace and the postprocessors to ``mod``; raises `ReplayError` where the result is not legal.
+
+    TVM crashes on traces whose decisions name instructions that are not there: replay what comes from outside in a
+    child process first (build workers are).
+    """
     sch = Schedule(mod, seed=1, debug_mask="none", error_render_level="none")
     try:
         Trace.apply_json_to_schedule(json.loads(trace_json), sch)
