@@ -186,8 +186,15 @@ def _read_database(directory: Path) -> dict[str, Any]:
     return {
         "trials": len(records),
         "best_us": best[0] * 1e6 if best else None,
-        "trace": json.dumps(best[1]) if best else None,
+        "trace": json.dumps(_without_postprocessing(*best[1])) if best else None,
     }
+
+
+def _without_postprocessing(instructions: list[Any], decisions: list[Any]) -> list[Any]:
+    """The sampled part of a stored trace: the postprocessors are applied anew when it is replayed."""
+    kinds = [instruction[0] for instruction in instructions]
+    end = kinds.index("EnterPostproc") if "EnterPostproc" in kinds else len(kinds)
+    return [instructions[:end], [pair for pair in decisions if pair[0] < end]]
 
 
 def rematch(task: str, rows: list[dict[str, Any]]) -> None:
@@ -195,7 +202,7 @@ def rematch(task: str, rows: list[dict[str, Any]]) -> None:
     import tvm
 
     from tuner.measure.builder import BuildPool
-    from tuner.measure.jobs import BuildJob, Built, TaskSource, Timed
+    from tuner.measure.jobs import BuildJob, Built, Failure, TaskSource, Timed
     from tuner.measure.runner import LocalRunner
     from tuner.targets import host_target
 
@@ -210,12 +217,14 @@ def rematch(task: str, rows: list[dict[str, Any]]) -> None:
         jobs = [
             BuildJob(task=source, trace_json=row["trace"], output=Path(name) / f"{row['side']}.so") for row in found
         ]
-        built = [item for item in builder.build(jobs) if isinstance(item, Built)]
+        answers = builder.build(jobs)
+        built = [item for item in answers if isinstance(item, Built)]
         if len(built) < len(found):
-            raise SystemExit(f"{task}: a best schedule could not be built again")
+            reasons = [item.message for item in answers if isinstance(item, Failure)]
+            raise SystemExit(f"{task}: a best schedule could not be built again: {reasons}")
         samples: list[list[float]] = [[] for _ in built]
         for _ in range(FINAL_ROUNDS):
-            for latencies, timed in zip(samples, runner.time(built, abort_above_us=None), strict=True):
+            for latencies, timed in zip(samples, runner.time(built, best_us=None), strict=True):
                 if isinstance(timed, Timed):
                     latencies.append(timed.latency_us)
     for row, latencies in zip(found, samples, strict=True):

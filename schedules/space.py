@@ -68,10 +68,9 @@ def replay(mod: tvm.IRModule, trace_json: str, processors: list[Any]) -> Schedul
     return sch
 
 
-def sampled_decisions(trace: Trace, space: DecisionSpace) -> tuple[tuple[int, ...], ...]:
-    """The decisions that a replayed schedule really took: TVM repairs invalid ones silently."""
-    taken = dict(plain(trace.as_json(True))[1])
-    rows = (taken[gene.instruction] for gene in space.genes)
+def sampled_decisions(trace: Trace, instructions: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """The decisions that a replayed schedule really took at these instructions: TVM repairs invalid ones silently."""
+    rows = (plain(trace.decisions[trace.insts[index]]) for index in instructions)
     return tuple(tuple(row) if isinstance(row, list) else (row,) for row in rows)
 
 

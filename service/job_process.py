@@ -12,7 +12,6 @@ import os
 import shutil
 import sys
 import tarfile
-import tempfile
 import threading
 import traceback
 from collections.abc import Iterator
@@ -66,8 +65,6 @@ def run(settings: Settings, database: Database, job_id: str) -> int:
     try:
         with _heartbeat(database, job_id):
             request = make_request(settings, blobs, job, model_name=model.name)
-            # Whatever children leave behind when they are killed goes with the work directory.
-            tempfile.tempdir = os.environ["TMPDIR"] = str(request.work_dir)
             result = _tune(request, database, blobs, job_id, reporter)
             store_artifacts(database, blobs, job_id, result.bundle)
     except TesseraError as error:

@@ -21,8 +21,6 @@ from tuner.search.features import FEATURES_VERSION, Machine
 from tuner.search.loop import Batch, LoopConfig, Outcome, SearchLoop, SearchTask
 from tuner.targets import TargetSpec
 
-# A candidate this many times slower than its task's best on its first warm run is not timed further.
-_ABORT_FACTOR = 2.5
 _TRAINING_ROWS = 50_000
 _DEFAULT_ALTERNATIVES = 8
 
@@ -170,7 +168,7 @@ class Tuning:
         runnable = [item for item in built if isinstance(item, Built)]
         best_us = self.loop.best_us(task.key)
         try:
-            timed = self.runner.time(runnable, abort_above_us=best_us * _ABORT_FACTOR if best_us else None)
+            timed = self.runner.time(runnable, best_us=best_us)
         finally:
             for item in runnable:
                 item.library.unlink(missing_ok=True)

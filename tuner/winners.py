@@ -82,7 +82,7 @@ class Winners:
             return finalists
         built = self.builder.build([self._job(task, record.trace, repacked_weights=True) for record in near])
         pairs = [(record, item) for record, item in zip(near, built, strict=True) if isinstance(item, Built)]
-        timed = self.runner.time([item for _, item in pairs], abort_above_us=None)
+        timed = self.runner.time([item for _, item in pairs], best_us=None)
         for _, item in pairs:
             item.library.unlink(missing_ok=True)
         again = [

@@ -14,7 +14,7 @@ from tvm.s_tir.meta_schedule.arg_info import ArgInfo
 from tvm.s_tir.transform import RemoveWeightLayoutRewriteBlock
 from tvm.target import Target
 
-from schedules.space import initialized_postprocs, plain, replay
+from schedules.space import initialized_postprocs, replay, sampled_decisions
 from tuner.link import link_shared
 from tuner.measure.jobs import ArgumentSpec, BuildJob, Built, Decisions, Failure
 from tuner.records import FailureKind
@@ -53,9 +53,7 @@ def _build(job: BuildJob, task: _Task, *, target: Target, triple: str, started: 
     decisions: Decisions = ()
     if job.trace_json is not None:
         sch = replay(task.mod, job.trace_json, task.postprocs)
-        sampled = plain(sch.trace.as_json(True))[1]
-        taken = {index: tuple(row) if isinstance(row, list) else (row,) for index, row in sampled}
-        decisions = tuple(taken[index] for index in job.gene_instructions)
+        decisions = sampled_decisions(sch.trace, job.gene_instructions)
         trace_json = job.trace_json
         mod = sch.mod
     arguments = tuple(

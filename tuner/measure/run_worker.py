@@ -1,9 +1,10 @@
 """The child that times candidates. It is replaceable at any moment: candidates may crash it or hang in it.
 
 How a batch is timed: every candidate is warmed up once and aborted there when it is far slower than the best known;
-the survivors are then timed in interleaved rounds of short runs, and each one's latency is the *minimum* over its
-rounds. On a shared machine drift dominates: interleaving spreads it over all candidates, and the minimum of eight
-short runs reproduced reference timings within 3.4 % (median error) where the median of eight reached 8 %.
+the survivors are then timed in interleaved rounds of short runs, those that are clearly slower leave after a round,
+and each one's latency is the *minimum* over its rounds. On a shared machine drift dominates: interleaving spreads it
+over all candidates, and the minimum of eight short runs reproduced reference timings within 3.4 % (median error)
+where the median of eight reached 8 %.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def serve(pipe: Connection, threads: int) -> None:
     """Obey requests until the pipe closes.
 
     ``("load", index, library, specs, abort_above_us)`` answers ``("timed", index, Timed)`` when the candidate was
-    aborted or ``("loaded", index)``; ``("round", index)`` times one round, answers ``("done", index)``;
+    aborted or ``("loaded", index)``; ``("round", index)`` times one round, answers ``("done", index, fastest_us)``;
     ``("finish", index)`` answers ``("timed", index, Timed)`` and forgets the candidate;
     ``("agree", library, reference, specs, seed)`` answers ``("agreement", Agreement)``.
     Errors answer ``("error", message)``.
@@ -71,7 +72,7 @@ def _obey(request: tuple[Any, ...], candidates: dict[int, _Candidate], inputs: _
             started = time.perf_counter()
             candidate.samples_us += _samples_us(candidate)
             candidate.cost_s += time.perf_counter() - started
-            return "done", index
+            return "done", index, min(candidate.samples_us)
         case ("finish", int(index)):
             candidate = candidates.pop(index)
             best_us = min(candidate.samples_us)

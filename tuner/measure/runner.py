@@ -6,6 +6,7 @@ parent waits for every answer with a deadline and kills the child when it passes
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +17,9 @@ from tuner.measure.jobs import ROUNDS, Agreement, ArgumentSpec, Built, Failure, 
 from tuner.records import FailureKind
 
 _TIMEOUT_S = 10.0
+_ABORT_FACTOR = 2.5
+# Two short runs are rarely a tenth above what eight would find: behind that there is nothing to decide.
+_CLEARLY_SLOWER = 1.1
 
 
 class LocalRunner:
@@ -44,15 +48,16 @@ class LocalRunner:
             self._child.kill()
             self._child = None
 
-    def time(self, candidates: list[Built], *, abort_above_us: float | None) -> list[Timed | Failure]:
+    def time(self, candidates: list[Built], *, best_us: float | None) -> list[Timed | Failure]:
         """Time candidates in interleaved rounds; the answers are in their order.
 
-        One that takes longer than ``abort_above_us`` on its first warm run keeps that time and runs no more.
+        ``best_us`` is the best latency known of their task. One whose first warm run takes 2.5 times as long keeps
+        that time and runs no more; one that is clearly slower than the best after a round sits out the others.
         """
         answers: dict[int, Timed | Failure] = {}
         while len(answers) < len(candidates):
             left = [index for index in range(len(candidates)) if index not in answers]
-            self._attempt(candidates, left, answers, abort_above_us)
+            self._attempt(candidates, left, answers, best_us)
         return [answers[index] for index in range(len(candidates))]
 
     def agreement(
@@ -64,35 +69,46 @@ class LocalRunner:
         return answer if isinstance(answer, Failure) else answer[1]
 
     def _attempt(
-        self,
-        candidates: list[Built],
-        indices: list[int],
-        answers: dict[int, Timed | Failure],
-        abort_above_us: float | None,
+        self, candidates: list[Built], indices: list[int], answers: dict[int, Timed | Failure], best_us: float | None
     ) -> None:
         """One pass over the unanswered candidates; it ends early when the child dies, with the culprit answered."""
-        loaded: list[int] = []
+        abort_above_us = best_us * _ABORT_FACTOR if best_us else None
+        fastest_us: dict[int, float] = {}
         for index in indices:
             candidate = candidates[index]
-            answer = self._ask(("load", index, candidate.library, candidate.arguments, abort_above_us))
-            if isinstance(answer, Failure):
-                answers[index] = answer
+            answer = self._answer(
+                index, ("load", index, candidate.library, candidate.arguments, abort_above_us), answers
+            )
+            if self._child is None:
+                return
+            if answer is not None and index not in answers:
+                fastest_us[index] = math.inf
+        for _ in range(ROUNDS):
+            for index in list(fastest_us):
+                answer = self._answer(index, ("round", index), answers)
                 if self._child is None:
                     return
-            elif answer[0] == "timed":
-                answers[index] = answer[2]
-            else:
-                loaded.append(index)
-        for request in ["round"] * ROUNDS + ["finish"]:
-            for index in list(loaded):
-                answer = self._ask((request, index))
-                if isinstance(answer, Failure):
-                    answers[index] = answer
-                    loaded.remove(index)
-                    if self._child is None:
-                        return
-                elif answer[0] == "timed":
-                    answers[index] = answer[2]
+                if answer is None:
+                    del fastest_us[index]
+                else:
+                    fastest_us[index] = answer[2]
+            limit_us = _CLEARLY_SLOWER * min([*fastest_us.values(), best_us or math.inf], default=math.inf)
+            fastest_us = {index: fastest for index, fastest in fastest_us.items() if fastest <= limit_us}
+        for index in indices:
+            if index not in answers:
+                self._answer(index, ("finish", index), answers)
+                if self._child is None:
+                    return
+
+    def _answer(self, index: int, request: tuple[Any, ...], answers: dict[int, Timed | Failure]) -> Any:
+        """Ask about one candidate; a failure or a final timing is its answer. None when it failed."""
+        answer = self._ask(request)
+        if isinstance(answer, Failure):
+            answers[index] = answer
+            return None
+        if answer[0] == "timed":
+            answers[index] = answer[2]
+        return answer
 
     def _ask(self, request: tuple[Any, ...], *, timeout_s: float | None = None) -> Any:
         """Send one request; a `Failure` when it raised (the child lives on), hung or crashed (it is gone)."""
