@@ -139,7 +139,8 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def _ms(latency_us: float) -> str:
-    return f"{latency_us / 1e3:.3g} ms"
+    milliseconds = latency_us / 1e3
+    return f"{milliseconds:.0f} ms" if milliseconds >= 100 else f"{milliseconds:.3g} ms"
 
 
 def main() -> int:
