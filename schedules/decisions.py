@@ -50,10 +50,6 @@ class Gene:
     def choices(self) -> int:
         return len(self.table)
 
-    def decision(self, index: int) -> int | list[int]:
-        row = [int(value) for value in self.table[index]]
-        return row if self.kind is GeneKind.TILE else row[0]
-
     @cached_property
     def _positions(self) -> dict[tuple[int, ...], int]:
         return {tuple(int(value) for value in row): index for index, row in enumerate(self.table)}

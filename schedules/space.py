@@ -21,7 +21,7 @@ from schedules.decisions import Access, Anchor, DecisionSpace, Gene, GeneKind, f
 from schedules.intrinsics import register_intrinsics
 from schedules.rules import postprocs, tiling_rules
 
-_DATA_PARALLEL, _REDUCTION = 0, 2
+_REDUCTION = 2  # TVM's IterVar kind of a reduction
 
 
 class ReplayError(Exception):
