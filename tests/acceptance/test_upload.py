@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from service.queries.jobs import get_job
 from tests import models
@@ -31,6 +31,18 @@ def test_bad_upload_shows_what_is_wrong_and_what_to_do(
         expect(problem).to_contain_text("onnx.checker")
         expect(page.locator("#file")).to_be_enabled()
     watch.assert_clean()
+
+
+def test_file_chosen_before_the_script_is_there_is_uploaded(site: Site, page: Page, tmp_path: Path) -> None:
+    path = models.write(models.two_convolutions(seed=1), tmp_path / "early.onnx")  # its own bytes, so its own name
+    held: list[Route] = []
+    page.route("**/upload.js*", lambda route: held.append(route))
+    page.goto("/new", wait_until="commit")
+    page.locator("#file").set_input_files(path)
+    while not held:
+        page.wait_for_timeout(10)
+    held[0].continue_()
+    expect(page.locator("h1")).to_have_text("Tune early")
 
 
 def test_dropped_file_is_uploaded(site: Site, page: Page, tmp_path: Path) -> None:

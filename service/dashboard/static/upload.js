@@ -80,3 +80,9 @@ function reset() {
   bar.value = 0;
   amount.textContent = "";
 }
+
+// A file that was chosen before this script had loaded. One that the browser put back itself is not sent again.
+if (input.files[0]) {
+  if (performance.getEntriesByType("navigation")[0]?.type === "navigate") send(input.files[0]);
+  else reset();
+}
