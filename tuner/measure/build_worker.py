@@ -19,6 +19,12 @@ from tuner.link import link_shared
 from tuner.measure.jobs import ArgumentSpec, BuildJob, Built, Decisions, Failure
 from tuner.records import FailureKind
 
+# Loop strength reduction, the widening of indices and the most aggressive code generation are 40 % of LLVM's time. Of
+# 96 candidates of three tasks, the fast third changed by 1 % without them (docs/decisions/0004-search.md).
+_QUICK_LLVM = {"opt-level": 2, "cl-opt": ["-disable-lsr:bool=true", "-indvars-widen-indvars:bool=false"]}
+# The checks of a function's arguments are 10 % of a build. The runner makes the arguments itself.
+_QUICK_PASSES = {"tirx.disable_assert": True}
+
 
 @dataclass(frozen=True)
 class _Task:
@@ -26,53 +32,108 @@ class _Task:
     postprocs: list[Any]
 
 
-def serve(pipe: Connection, target_json: dict[str, object], triple: str) -> None:
-    """Answer every `BuildJob` on the pipe with `Built` or `Failure` until the pipe closes.
+@dataclass(frozen=True, kw_only=True)
+class _Scheduled:
+    """A candidate ready to be lowered, and what its replay found."""
 
-    A job's task may come without its module when this worker was sent it before.
+    job: BuildJob
+    function: tvm.tirx.PrimFunc
+    arguments: tuple[ArgumentSpec, ...]
+    decisions: Decisions
+    cost_s: float
+
+
+def serve(pipe: Connection, target_json: dict[str, object], triple: str) -> None:
+    """Answer every group of `BuildJob`s on the pipe with a list of `Built` or `Failure` until the pipe closes.
+
+    A group becomes one library: LLVM's and the linker's fixed costs are a fifth of a single candidate's build. A job's
+    task may come without its module when this worker was sent it before.
     """
-    target = Target(target_json)
-    tasks: dict[str, _Task] = {}
+    compiler = _Compiler(target_json, triple)
     while True:
-        job: BuildJob = pipe.recv()
+        pipe.send(compiler.build(pipe.recv()))
+
+
+class _Compiler:
+    def __init__(self, target_json: dict[str, object], triple: str) -> None:
+        self._target = Target(target_json)
+        self._quick_target = Target({**target_json, **_QUICK_LLVM})
+        self._triple = triple
+        self._tasks: dict[str, _Task] = {}
+
+    def build(self, group: list[BuildJob]) -> list[Built | Failure]:
+        replayed = [self._replay(job) for job in group]
+        compiled = iter(self._compile([item for item in replayed if isinstance(item, _Scheduled)]))
+        return [next(compiled) if isinstance(item, _Scheduled) else item for item in replayed]
+
+    def _replay(self, job: BuildJob) -> _Scheduled | Failure:
         started = time.perf_counter()
         try:
-            if job.task.key not in tasks:
-                mod = tvm.ir.load_json(job.task.module_json)
-                tasks[job.task.key] = _Task(mod, initialized_postprocs(mod, target))
-            answer: Built | Failure = _build(job, tasks[job.task.key], target=target, triple=triple, started=started)
+            task = self._task(job)
+            mod = task.mod
+            decisions: Decisions = ()
+            if job.trace_json is not None:
+                sch = replay(task.mod, job.trace_json, task.postprocs)
+                decisions = sampled_decisions(sch.trace, job.gene_instructions)
+                mod = sch.mod
+            arguments = tuple(
+                ArgumentSpec(shape=tuple(int(extent) for extent in info.shape), dtype=str(info.dtype))
+                for info in ArgInfo.from_entry_func(mod, job.repacked_weights)
+            )
+            if job.repacked_weights:
+                mod = RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(mod)
         except Exception as error:
-            message = f"{type(error).__name__}: {str(error).strip()[-500:]}"
-            cost_s = time.perf_counter() - started
-            answer = Failure(kind=FailureKind.BUILD_ERROR, message=message, cost_s=cost_s)
-        pipe.send(answer)
+            return _failure(error, cost_s=time.perf_counter() - started)
+        cost_s = time.perf_counter() - started
+        return _Scheduled(job=job, function=mod["main"], arguments=arguments, decisions=decisions, cost_s=cost_s)
+
+    def _task(self, job: BuildJob) -> _Task:
+        if job.task.key not in self._tasks:
+            mod = tvm.ir.load_json(job.task.module_json)
+            self._tasks[job.task.key] = _Task(mod, initialized_postprocs(mod, self._target))
+        return self._tasks[job.task.key]
+
+    def _compile(self, group: list[_Scheduled]) -> list[Built | Failure]:
+        """One library of the whole group; where that fails, one of each candidate, so that only the culprit fails."""
+        if not group:
+            return []
+        started = time.perf_counter()
+        symbols = [f"main_{index}" for index in range(len(group))]
+        try:
+            self._write_library(group, symbols)
+        except Exception as error:
+            if len(group) > 1:
+                return [self._compile([item])[0] for item in group]
+            return [_failure(error, cost_s=group[0].cost_s + time.perf_counter() - started)]
+        share_s = (time.perf_counter() - started) / len(group)
+        return [
+            Built(
+                library=group[0].job.output,
+                symbol=symbol,
+                arguments=item.arguments,
+                decisions=item.decisions,
+                trace_json=item.job.trace_json or "",
+                cost_s=item.cost_s + share_s,
+            )
+            for item, symbol in zip(group, symbols, strict=True)
+        ]
+
+    def _write_library(self, group: list[_Scheduled], symbols: list[str]) -> None:
+        first = group[0].job
+        named = {
+            symbol: item.function.with_attr("global_symbol", symbol)
+            for item, symbol in zip(group, symbols, strict=True)
+        }
+        with tvm.transform.PassContext(config=_QUICK_PASSES if first.quick else {}):
+            built = tvm.tirx.build(tvm.IRModule(named), target=self._quick_target if first.quick else self._target)
+        object_file = first.output.with_suffix(f".{os.getpid()}.o")
+        try:
+            built.write_to_file(str(object_file), "o")
+            link_shared([object_file], first.output, triple=self._triple, fast=True)
+        finally:
+            Path(object_file).unlink(missing_ok=True)
 
 
-def _build(job: BuildJob, task: _Task, *, target: Target, triple: str, started: float) -> Built:
-    mod, trace_json = task.mod, ""
-    decisions: Decisions = ()
-    if job.trace_json is not None:
-        sch = replay(task.mod, job.trace_json, task.postprocs)
-        decisions = sampled_decisions(sch.trace, job.gene_instructions)
-        trace_json = job.trace_json
-        mod = sch.mod
-    arguments = tuple(
-        ArgumentSpec(shape=tuple(int(extent) for extent in info.shape), dtype=str(info.dtype))
-        for info in ArgInfo.from_entry_func(mod, job.repacked_weights)
-    )
-    if job.repacked_weights:
-        mod = RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(mod)
-    built = tvm.tirx.build(mod, target=target)
-    object_file = job.output.with_suffix(f".{os.getpid()}.o")
-    try:
-        built.write_to_file(str(object_file), "o")
-        link_shared([object_file], job.output, triple=triple, fast=True)
-    finally:
-        Path(object_file).unlink(missing_ok=True)
-    return Built(
-        library=job.output,
-        arguments=arguments,
-        decisions=decisions,
-        trace_json=trace_json,
-        cost_s=time.perf_counter() - started,
-    )
+def _failure(error: Exception, *, cost_s: float) -> Failure:
+    message = f"{type(error).__name__}: {str(error).strip()[-500:]}"
+    return Failure(kind=FailureKind.BUILD_ERROR, message=message, cost_s=cost_s)

@@ -18,6 +18,8 @@ from tuner.targets import TargetSpec
 
 # LLVM and TVM keep a little memory of every build: a worker is replaced (a fork, milliseconds) after this many.
 _BUILDS_PER_WORKER = 100
+# Quick builds of one task that are sent together: what they share is spread thin enough at four.
+_GROUP = 4
 _TIMEOUT_S = 20.0
 
 
@@ -56,72 +58,100 @@ class BuildPool:
         self._workers = []
 
     def build(self, jobs: list[BuildJob], *, timeout_s: float | None = None) -> list[Built | Failure]:
-        """Build every job; the answers are in the order of the jobs."""
+        """Build every job; the answers are in the order of the jobs.
+
+        Quick builds share workers' calls in small groups. A group that hangs or crashes is built again one by one.
+        """
         limit_s = timeout_s or self._timeout_s
         answers: dict[int, Built | Failure] = {}
-        waiting = deque(enumerate(jobs))
+        waiting = deque(self._groups(jobs))
         while len(answers) < len(jobs):
             for slot, worker in enumerate(self._workers):
-                if worker.job is None and waiting:
+                if not worker.group and waiting:
                     if worker.builds >= _BUILDS_PER_WORKER:
                         worker.child.kill()
                         worker = self._workers[slot] = self._start()
-                    worker.send(*waiting.popleft(), limit_s)
-            busy = [worker for worker in self._workers if worker.job is not None]
+                    group = waiting.popleft()
+                    worker.send(group, [jobs[index] for index in group], limit_s)
+            busy = [worker for worker in self._workers if worker.group]
             nearest = min(worker.deadline for worker in busy)
             ready = wait([worker.child.pipe for worker in busy], timeout=max(0.0, nearest - time.monotonic()))
             for slot, worker in enumerate(self._workers):
-                index = worker.job
-                if index is None:
-                    continue
+                group = worker.group
                 if worker.child.pipe in ready:
-                    answers[index] = worker.receive()
-                elif time.monotonic() >= worker.deadline:
-                    answers[index] = worker.give_up(limit_s)
-                if worker.broken:
+                    given = worker.receive()
+                elif group and time.monotonic() >= worker.deadline:
+                    given = worker.give_up(limit_s)
+                else:
+                    continue
+                if isinstance(given, Failure):
                     self._workers[slot] = self._start()
+                    if len(group) > 1:
+                        waiting.extendleft([index] for index in reversed(group))
+                        continue
+                    given = [given]
+                answers.update(zip(group, given, strict=True))
         return [answers[index] for index in range(len(jobs))]
+
+    def _groups(self, jobs: list[BuildJob]) -> list[list[int]]:
+        """The jobs' indices, quick neighbours of one task together; groups shrink towards the end, so that no worker
+        waits long for the last one (guided self-scheduling, Polychronopoulos and Kuck, 1987)."""
+        groups: list[list[int]] = []
+        start = 0
+        while start < len(jobs):
+            size = min(_GROUP, -(-(len(jobs) - start) // (2 * len(self._workers))))
+            end = start + 1
+            while end < start + size and _together(jobs[start], jobs[end]):
+                end += 1
+            groups.append(list(range(start, end)))
+            start = end
+        return groups
+
+
+def _together(first: BuildJob, other: BuildJob) -> bool:
+    return first.quick and other.quick and first.task.key == other.task.key
 
 
 class _Worker:
-    """One child, the tasks that it already has, and the job that it is on (None when idle)."""
+    """One child, the tasks that it already has, and the group of jobs that it is on (empty when idle)."""
 
     def __init__(self, child: Child) -> None:
         self.child = child
         self.builds = 0
-        self.job: int | None = None
+        self.group: list[int] = []
         self.deadline = 0.0
-        self.broken = False
         self._known: set[str] = set()
 
-    def send(self, index: int, job: BuildJob, limit_s: float) -> None:
-        if job.task.key in self._known:
-            job = replace(job, task=TaskSource(key=job.task.key, module_json=""))
-        self._known.add(job.task.key)
-        self.job, self.deadline = index, time.monotonic() + limit_s
-        self.builds += 1
+    def send(self, group: list[int], jobs: list[BuildJob], limit_s: float) -> None:
+        self.group, self.deadline = group, time.monotonic() + limit_s
+        self.builds += len(group)
         # A child that died idle shows as an end of file at the next look at its pipe.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.child.pipe.send(job)
+            self.child.pipe.send([self._without_known_module(job) for job in jobs])
 
-    def receive(self) -> Built | Failure:
-        """The answer that is ready, or why there will be none."""
-        self.job = None
+    def receive(self) -> list[Built | Failure] | Failure:
+        """The answers that are ready, or why there will be none: the child is dead then."""
+        self.group = []
         try:
-            answer: Built | Failure = self.child.pipe.recv()
+            answers: list[Built | Failure] = self.child.pipe.recv()
         except (EOFError, ConnectionResetError):
-            self.broken = True
             message = f"the compiler {self.child.cause_of_death()}"
             self.child.kill()
             return Failure(kind=FailureKind.BUILD_ERROR, message=message)
-        return answer
+        return answers
 
     def give_up(self, limit_s: float) -> Failure:
         """Kill a child whose time is up."""
-        self.job, self.broken = None, True
+        self.group = []
         self.child.kill()
         message = f"the build took longer than {limit_s:g} s"
         return Failure(kind=FailureKind.BUILD_TIMEOUT, message=message, cost_s=limit_s)
+
+    def _without_known_module(self, job: BuildJob) -> BuildJob:
+        if job.task.key in self._known:
+            return replace(job, task=TaskSource(key=job.task.key, module_json=""))
+        self._known.add(job.task.key)
+        return job
 
 
 def _build_worker() -> Callable[..., None]:

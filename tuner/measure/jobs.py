@@ -9,9 +9,6 @@ from typing import Protocol
 
 from tuner.records import FailureKind
 
-# Interleaved rounds in which a batch is timed (see `run_worker`).
-ROUNDS = 4
-
 Decisions = tuple[tuple[int, ...], ...]
 
 
@@ -41,12 +38,13 @@ class TaskSource:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildJob:
-    """Build one candidate of ``task`` into the shared library ``output``.
+    """Build one candidate of ``task`` into the shared library ``output``, or into that of another job of its batch.
 
     ``trace_json`` None builds the function unscheduled. With ``repacked_weights`` the layout-rewritten buffers
     become arguments in their new layout (what a candidate is timed with); without, the signature stays the
     function's own and the rewrite happens inside (what a winner is checked with). ``gene_instructions`` are the
-    trace's sampling instructions whose decisions are read back.
+    trace's sampling instructions whose decisions are read back. ``quick`` generates code in 60 % of the time: good
+    enough to tell fast schedules from slow ones, while what is shipped, and what is checked, takes every pass.
     """
 
     task: TaskSource
@@ -54,6 +52,7 @@ class BuildJob:
     output: Path
     gene_instructions: tuple[int, ...] = ()
     repacked_weights: bool = True
+    quick: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +66,13 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """A built candidate; ``decisions`` are those that the replay really took."""
+    """A built candidate: the function ``symbol`` of a library that it may share with others of its batch.
+
+    ``decisions`` are those that the replay really took.
+    """
 
     library: Path
+    symbol: str
     arguments: tuple[ArgumentSpec, ...]
     decisions: Decisions
     trace_json: str

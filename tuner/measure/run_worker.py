@@ -14,13 +14,12 @@ import statistics
 import time
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tvm
 
-from tuner.measure.jobs import Agreement, ArgumentSpec, Timed
+from tuner.measure.jobs import Agreement, ArgumentSpec, Built, Timed
 
 _REPEATS_PER_ROUND = 2
 _MIN_REPEAT_US = 3_000.0
@@ -30,6 +29,7 @@ _LONG_RUN_US = 100_000.0
 @dataclass
 class _Candidate:
     module: Any
+    symbol: str
     arguments: list[Any]
     once_us: float
     samples_us: list[float] = field(default_factory=list)
@@ -39,10 +39,10 @@ class _Candidate:
 def serve(pipe: Connection, threads: int) -> None:
     """Obey requests until the pipe closes.
 
-    ``("load", index, library, specs, abort_above_us)`` answers ``("timed", index, Timed)`` when the candidate was
+    ``("load", index, Built, abort_above_us)`` answers ``("timed", index, Timed)`` when the candidate was
     aborted or ``("loaded", index)``; ``("round", index)`` times one round, answers ``("done", index, fastest_us)``;
     ``("finish", index)`` answers ``("timed", index, Timed)`` and forgets the candidate;
-    ``("agree", library, reference, specs, seed)`` answers ``("agreement", Agreement)``.
+    ``("agree", Built, reference, seed)`` answers ``("agreement", Agreement)``.
     Errors answer ``("error", message)``.
     """
     os.environ["TVM_NUM_THREADS"] = str(threads)
@@ -59,9 +59,9 @@ def serve(pipe: Connection, threads: int) -> None:
 
 def _obey(request: tuple[Any, ...], candidates: dict[int, _Candidate], inputs: _Inputs) -> tuple[Any, ...]:
     match request:
-        case ("load", int(index), Path() as library, specs, abort_above_us):
+        case ("load", int(index), Built() as built, abort_above_us):
             started = time.perf_counter()
-            candidate = _load(library, inputs.get(specs))
+            candidate = _load(built, inputs.get(built.arguments))
             candidate.cost_s = time.perf_counter() - started
             if abort_above_us is not None and candidate.once_us > abort_above_us:
                 return "timed", index, Timed(latency_us=candidate.once_us, spread_us=0.0, cost_s=candidate.cost_s)
@@ -78,34 +78,35 @@ def _obey(request: tuple[Any, ...], candidates: dict[int, _Candidate], inputs: _
             best_us = min(candidate.samples_us)
             spread_us = statistics.median(candidate.samples_us) - best_us
             return "timed", index, Timed(latency_us=best_us, spread_us=spread_us, cost_s=candidate.cost_s)
-        case ("agree", Path() as library, Path() as reference, specs, int(seed)):
-            return "agreement", _agreement(library, reference, specs, seed)
+        case ("agree", Built() as built, Built() as reference, int(seed)):
+            return "agreement", _agreement(built, reference, seed)
     raise ValueError(f"unknown request {request[0]!r}")
 
 
-def _load(library: Path, arguments: list[Any]) -> _Candidate:
-    module = tvm.runtime.load_module(str(library))
-    function = module["main"]
+def _load(built: Built, arguments: list[Any]) -> _Candidate:
+    module = tvm.runtime.load_module(str(built.library))
+    function = module[built.symbol]
     function(*arguments)
     started = time.perf_counter()
     function(*arguments)
-    return _Candidate(module=module, arguments=arguments, once_us=(time.perf_counter() - started) * 1e6)
+    once_us = (time.perf_counter() - started) * 1e6
+    return _Candidate(module=module, symbol=built.symbol, arguments=arguments, once_us=once_us)
 
 
 def _samples_us(candidate: _Candidate) -> list[float]:
     repeats = _REPEATS_PER_ROUND if candidate.once_us < _LONG_RUN_US else 1
     number = max(1, round(_MIN_REPEAT_US / max(candidate.once_us, 0.1)))
-    evaluator = candidate.module.time_evaluator("main", tvm.cpu(), number=number, repeat=repeats)
+    evaluator = candidate.module.time_evaluator(candidate.symbol, tvm.cpu(), number=number, repeat=repeats)
     return [seconds * 1e6 for seconds in evaluator(*candidate.arguments).results]
 
 
-def _agreement(library: Path, reference: Path, specs: tuple[ArgumentSpec, ...], seed: int) -> Agreement:
+def _agreement(built: Built, reference: Built, seed: int) -> Agreement:
     rng = np.random.default_rng(seed)
-    arrays = [_random(spec, rng) for spec in specs]
+    arrays = [_random(spec, rng) for spec in built.arguments]
     outputs = []
-    for path in (library, reference):
+    for item in (built, reference):
         arguments = [tvm.runtime.tensor(array.copy()) for array in arrays]
-        tvm.runtime.load_module(str(path))["main"](*arguments)
+        tvm.runtime.load_module(str(item.library))[item.symbol](*arguments)
         outputs.append([argument.numpy() for argument in arguments])
     worst_abs = worst_rel = 0.0
     for ours, theirs in zip(*outputs, strict=True):

@@ -13,13 +13,14 @@ from typing import Any, Self
 
 from tuner.errors import WorkerError
 from tuner.measure.child import Child
-from tuner.measure.jobs import ROUNDS, Agreement, ArgumentSpec, Built, Failure, Timed
+from tuner.measure.jobs import Agreement, Built, Failure, Timed
 from tuner.records import FailureKind
 
 _TIMEOUT_S = 10.0
 _ABORT_FACTOR = 2.5
-# Two short runs are rarely a tenth above what eight would find: behind that there is nothing to decide.
-_CLEARLY_SLOWER = 1.1
+# How far behind the best a candidate may be after each round and still be timed again, four times at most: two short
+# runs are rarely a tenth above what eight would find, six hardly more than 4 %.
+_CLEARLY_SLOWER = (1.1, 1.06, 1.04)
 
 
 class LocalRunner:
@@ -64,8 +65,7 @@ class LocalRunner:
         self, library: Built, reference: Built, *, seed: int, timeout_s: float = 120.0
     ) -> Agreement | Failure:
         """Run both on the same seeded random inputs and compare every argument afterwards."""
-        specs: tuple[ArgumentSpec, ...] = library.arguments
-        answer = self._ask(("agree", library.library, reference.library, specs, seed), timeout_s=timeout_s)
+        answer = self._ask(("agree", library, reference, seed), timeout_s=timeout_s)
         return answer if isinstance(answer, Failure) else answer[1]
 
     def _attempt(
@@ -75,15 +75,14 @@ class LocalRunner:
         abort_above_us = best_us * _ABORT_FACTOR if best_us else None
         fastest_us: dict[int, float] = {}
         for index in indices:
-            candidate = candidates[index]
-            answer = self._answer(
-                index, ("load", index, candidate.library, candidate.arguments, abort_above_us), answers
-            )
+            answer = self._answer(index, ("load", index, candidates[index], abort_above_us), answers)
             if self._child is None:
                 return
             if answer is not None and index not in answers:
                 fastest_us[index] = math.inf
-        for _ in range(ROUNDS):
+        for factor in (math.inf, *_CLEARLY_SLOWER):
+            limit_us = factor * min([*fastest_us.values(), best_us or math.inf], default=math.inf)
+            fastest_us = {index: fastest for index, fastest in fastest_us.items() if fastest <= limit_us}
             for index in list(fastest_us):
                 answer = self._answer(index, ("round", index), answers)
                 if self._child is None:
@@ -92,8 +91,6 @@ class LocalRunner:
                     del fastest_us[index]
                 else:
                     fastest_us[index] = answer[2]
-            limit_us = _CLEARLY_SLOWER * min([*fastest_us.values(), best_us or math.inf], default=math.inf)
-            fastest_us = {index: fastest for index, fastest in fastest_us.items() if fastest <= limit_us}
         for index in indices:
             if index not in answers:
                 self._answer(index, ("finish", index), answers)

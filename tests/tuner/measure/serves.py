@@ -14,14 +14,23 @@ from tuner.records import FailureKind
 
 def build_serve(pipe: Connection, target: dict[str, object], triple: str) -> None:
     while True:
-        job: BuildJob = pipe.recv()
-        behave(job.output.stem)
-        if "refused" in job.output.stem:
-            pipe.send(Failure(kind=FailureKind.BUILD_ERROR, message="refused"))
-            continue
-        known = "with module" if job.task.module_json else "without module"
-        built = Built(library=job.output, arguments=(), decisions=(), trace_json=f"{os.getpid()} {known}", cost_s=0.0)
-        pipe.send(built)
+        group: list[BuildJob] = pipe.recv()
+        pipe.send([_build(job, f"group of {len(group)}") for job in group])
+
+
+def _build(job: BuildJob, said: str) -> Built | Failure:
+    behave(job.output.stem)
+    if "refused" in job.output.stem:
+        return Failure(kind=FailureKind.BUILD_ERROR, message="refused")
+    known = "with module" if job.task.module_json else "without module"
+    return Built(
+        library=job.output,
+        symbol="main_0",
+        arguments=(),
+        decisions=(),
+        trace_json=f"{os.getpid()} {known} in a {said}",
+        cost_s=0.0,
+    )
 
 
 def run_serve(pipe: Connection, threads: int) -> None:
@@ -30,9 +39,9 @@ def run_serve(pipe: Connection, threads: int) -> None:
     while True:
         request: tuple[Any, ...] = pipe.recv()
         match request:
-            case ("load", index, library, *_):
-                behave(library.stem)
-                names[index] = library.stem
+            case ("load", index, Built() as built, *_):
+                behave(built.library.stem)
+                names[index] = built.library.stem
                 pipe.send(("loaded", index))
             case ("round", index):
                 behave(names[index].removeprefix("later-"))

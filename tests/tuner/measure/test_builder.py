@@ -12,9 +12,9 @@ from tuner.records import FailureKind
 from tuner.targets import host_target
 
 
-def jobs(*names: str) -> list[BuildJob]:
+def jobs(*names: str, quick: bool = False) -> list[BuildJob]:
     source = TaskSource(key="t", module_json="{}")
-    return [BuildJob(task=source, trace_json="[]", output=Path(f"/nowhere/{name}.so")) for name in names]
+    return [BuildJob(task=source, trace_json="[]", output=Path(f"/nowhere/{name}.so"), quick=quick) for name in names]
 
 
 def pool(**settings: float) -> BuildPool:
@@ -36,9 +36,10 @@ def test_answers_come_in_the_order_of_the_jobs() -> None:
         ("refused", FailureKind.BUILD_ERROR, "refused"),
     ],
 )
-def test_a_bad_candidate_fails_alone(name: str, kind: FailureKind, said: str) -> None:
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_bad_candidate_fails_alone(name: str, kind: FailureKind, said: str, quick: bool) -> None:
     with pool(timeout_s=2.0) as builder:
-        answers = builder.build(jobs("good-1", name, "good-2", "good-3"))
+        answers = builder.build(jobs("good-1", name, "good-2", "good-3", quick=quick))
         bad = answers[1]
         assert isinstance(bad, Failure)
         assert bad.kind is kind
@@ -56,6 +57,18 @@ def test_workers_live_on_and_are_sent_a_task_once() -> None:
     assert len(answers) == 12
     assert len(workers) == 2
     assert sum("with module" in answer for answer in answers) == 2
+
+
+def test_quick_builds_travel_in_groups_and_others_alone() -> None:
+    with pool() as builder:
+        quick = builder.build(jobs(*(f"a-{index}" for index in range(16)), quick=True))
+        few = builder.build(jobs("b-1", "b-2", "b-3", quick=True))
+        full = builder.build(jobs("c-1", "c-2", "c-3"))
+    sizes = [
+        [item.trace_json.rpartition(" ")[2] for item in answers if isinstance(item, Built)]
+        for answers in (quick, few, full)
+    ]
+    assert sizes == [["4"] * 4 + ["3"] * 6 + ["2"] * 2 + ["1"] * 4, ["1"] * 3, ["1"] * 3]
 
 
 def test_workers_are_recycled(monkeypatch: pytest.MonkeyPatch) -> None:

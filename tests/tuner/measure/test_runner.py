@@ -11,7 +11,8 @@ from tuner.records import FailureKind
 
 
 def built(name: str) -> Built:
-    return Built(library=Path(f"/nowhere/{name}.so"), arguments=(), decisions=(), trace_json="", cost_s=0.0)
+    library = Path(f"/nowhere/{name}.so")
+    return Built(library=library, symbol="main_0", arguments=(), decisions=(), trace_json="", cost_s=0.0)
 
 
 def latencies(answers: list[Timed | Failure]) -> list[float | FailureKind]:
