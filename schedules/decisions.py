@@ -7,6 +7,7 @@ of the space's trace; the gene's table turns it into the instruction's decision.
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from enum import StrEnum
@@ -57,6 +58,20 @@ class Gene:
     def index_of(self, decision: int | list[int]) -> int | None:
         """The index whose decision this is, None where the table has no such row."""
         return self._positions.get(tuple(decision) if isinstance(decision, list) else (decision,))
+
+    def steps(self, index: int) -> list[int]:
+        """The indices one small step away: a prime factor moved between two tile levels, or the entries beside it."""
+        if self.kind is not GeneKind.TILE:
+            return [near for near in (index - 1, index + 1) if 0 <= near < self.choices]
+        row = [int(factor) for factor in self.table[index]]
+        found = []
+        for source, target in itertools.permutations(range(len(row)), 2):
+            for prime in _prime_factors(row[source]):
+                moved = list(row)
+                moved[source] //= prime
+                moved[target] *= prime
+                found.append(self.index_of(moved))  # None where the innermost factor may not be that large
+        return [near for near in found if near is not None]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -122,6 +137,16 @@ class DecisionSpace:
         second = genomes[rng.integers(0, len(genomes), count)]
         return np.where(rng.random(first.shape) < 0.5, first, second)
 
+    def neighbours(self, genome: NDArray[np.int32]) -> Genomes:
+        """Every genome that is one small step of one gene away."""
+        stepped = [
+            (position, near) for position, gene in enumerate(self.genes) for near in gene.steps(int(genome[position]))
+        ]
+        born = np.repeat(genome[None], len(stepped), axis=0)
+        for row, (position, near) in enumerate(stepped):
+            born[row, position] = near
+        return born
+
     def decisions(self, genome: NDArray[np.int32]) -> tuple[tuple[int, ...], ...]:
         """The genome's decisions, one tuple a gene: what a record stores."""
         return tuple(
@@ -157,6 +182,19 @@ def factorizations(extent: int, parts: int, max_innermost: int) -> NDArray[np.in
         if extent % divisor == 0
     ]
     return np.concatenate(rows)
+
+
+def _prime_factors(number: int) -> set[int]:
+    """The distinct primes that divide a tile factor."""
+    primes, divisor = set(), 2
+    while number > 1:
+        if divisor * divisor > number:
+            divisor = number
+        while number % divisor == 0:
+            primes.add(divisor)
+            number //= divisor
+        divisor += 1
+    return primes
 
 
 def locations() -> NDArray[np.int64]:

@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from schedules.decisions import DecisionSpace
 from schedules.knobs import knobs_of_decisions
 from tuner.cost_model import Samples, XGBCostModel
@@ -173,13 +176,18 @@ class Tuning:
             for item in runnable:
                 item.library.unlink(missing_ok=True)
         timings = iter(timed)
-        records, outcomes = [], []
-        for draft, answer in zip(batch.drafts, built, strict=True):
-            result = next(timings) if isinstance(answer, Built) else answer
-            record, outcome = self._judge(task, draft, answer, result)
-            records.append(record)
-            outcomes.append(outcome)
+        results = [next(timings) if isinstance(item, Built) else item for item in built]
+        taken = [self._taken(task, draft, item) for draft, item in zip(batch.drafts, built, strict=True)]
+        features = self.loop.features(task.key, taken)
+        records = [
+            self._record(task, draft, item, result, row)
+            for draft, item, result, row in zip(taken, built, results, features, strict=True)
+        ]
         self.store.add(records)
+        outcomes = [
+            Outcome(draft=draft, latency_us=record.latency_us, cost_s=record.cost_s)
+            for draft, record in zip(taken, records, strict=True)
+        ]
         self.loop.observe(batch, outcomes)
         self._emit_trials(task, records, best_us)
 
@@ -190,17 +198,28 @@ class Tuning:
             trace_json=space.trace_json(space.decisions(draft.genome)),
             output=new_library(self.scratch),
             gene_instructions=tuple(gene.instruction for gene in space.genes),
+            quick=True,
         )
 
-    def _judge(
-        self, task: TuningTask, draft: Draft, item: Built | Failure, result: Timed | Failure
-    ) -> tuple[Record, Outcome]:
-        space = task.spaces[draft.space]
-        decisions = item.decisions if isinstance(item, Built) else space.decisions(draft.genome)
-        genome = space.genome(decisions)
-        taken = draft if genome is None else Draft(space=draft.space, genome=genome)
-        cost_s = result.cost_s + (item.cost_s if isinstance(item, Built) else 0.0)
-        record = Record(
+    @staticmethod
+    def _taken(task: TuningTask, draft: Draft, item: Built | Failure) -> Draft:
+        """The draft as it was replayed: TVM repairs decisions."""
+        if isinstance(item, Failure):
+            return draft
+        genome = task.spaces[draft.space].genome(item.decisions)
+        return draft if genome is None else Draft(space=draft.space, genome=genome)
+
+    def _record(
+        self,
+        task: TuningTask,
+        taken: Draft,
+        item: Built | Failure,
+        result: Timed | Failure,
+        features: NDArray[np.float32],
+    ) -> Record:
+        space = task.spaces[taken.space]
+        decisions = item.decisions if isinstance(item, Built) else space.decisions(taken.genome)
+        return Record(
             workload=task.workload.key,
             target_fingerprint=self.target.fingerprint,
             variant=space.variant,
@@ -211,11 +230,10 @@ class Tuning:
             failure=result.kind if isinstance(result, Failure) else None,
             failure_message=result.message if isinstance(result, Failure) else "",
             knobs=knobs_of_decisions(space, decisions),
-            features=tuple(float(value) for value in self.loop.features(task.key, taken)),
+            features=tuple(features.tolist()),
             features_version=FEATURES_VERSION,
-            cost_s=cost_s,
+            cost_s=result.cost_s + (item.cost_s if isinstance(item, Built) else 0.0),
         )
-        return record, Outcome(draft=taken, latency_us=record.latency_us, cost_s=cost_s)
 
     def _emit_trials(self, task: TuningTask, records: list[Record], best_us: float | None) -> None:
         estimated_us = self.loop.estimated_us()

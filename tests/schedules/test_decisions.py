@@ -54,6 +54,22 @@ def test_children_stay_in_the_space_and_change_two_genes_at_most(seed: int) -> N
     assert ((mutants != parents).sum(axis=1) <= 2).all()
 
 
+def test_neighbours_are_one_prime_factor_or_one_entry_away() -> None:
+    tables = space()
+    start = tables.genome(((24, 1, 1), (0,), (-1,)))
+    assert start is not None
+    near = {tables.decisions(genome) for genome in tables.neighbours(start)}
+    assert near == {
+        ((12, 2, 1), (0,), (-1,)),
+        ((12, 1, 2), (0,), (-1,)),
+        ((8, 3, 1), (0,), (-1,)),
+        ((8, 1, 3), (0,), (-1,)),
+        ((24, 1, 1), (1,), (-1,)),
+        ((24, 1, 1), (0,), (-2,)),
+        ((24, 1, 1), (0,), (0,)),
+    }
+
+
 @pytest.mark.parametrize("decisions", [(), ((24, 1, 1),), ((5, 5, 5), (0,), (-1,)), ((24, 1, 1), (9,), (-1,))])
 def test_decisions_of_another_space_have_no_genome(decisions: tuple[tuple[int, ...], ...]) -> None:
     assert space().genome(decisions) is None

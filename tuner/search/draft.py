@@ -18,8 +18,9 @@ Scorer = Callable[[int, Genomes], NDArray[np.float64]]
 class DraftConfig:
     """How hard one batch is searched for.
 
-    A pool per space is evolved for ``generations``; ``exploration`` of every batch is random, so that the model is
-    also taught where it never looks; ``noise`` (Gumbel, log2) varies the ranking among near-equals. Half of a cold
+    A pool per space is evolved for ``generations``, with all neighbours of the ``walked`` best measured candidates in
+    it (a coordinate descent whose steps the model orders); ``exploration`` of every batch is random, so that the model
+    is also taught where it never looks; ``noise`` (Gumbel, log2) varies the ranking among near-equals. Half of a cold
     batch is random: a purely analytic cold start was the worse choice on layouts that the prior misjudges.
     """
 
@@ -29,6 +30,7 @@ class DraftConfig:
     cold_exploration: float = 0.5
     noise: float = 0.05
     elites: int = 48
+    walked: int = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +105,8 @@ class Drafter:
         if parents:
             elite = np.stack(parents)
             children = space.mutate(elite[rng.integers(0, len(elite), pool // 2)], rng)
-            genomes = np.concatenate([genomes[: pool // 2], children, space.crossover(elite, pool // 4, rng)])
+            beside = [space.neighbours(genome) for genome in elite[: self._config.walked]]
+            genomes = np.concatenate([genomes[: pool // 2], children, space.crossover(elite, pool // 4, rng), *beside])
         scores = scorer(index, genomes)
         for _ in range(self._config.generations):
             best = np.argsort(-scores)[: pool // 8]

@@ -145,10 +145,8 @@ class SearchLoop:
     def recall(self, key: str, records: Sequence[Record]) -> None:
         """Start a task from what is stored of its workload: nothing is proposed twice, the best are parents."""
         state = self._states[key]
-        for record in records:
-            draft = self._draft_of(state, record)
-            if draft is not None:
-                self._note(state, draft, record.latency_us)
+        found = [(self._draft_of(state, record), record.latency_us) for record in records]
+        self._note(state, [(draft, latency_us) for draft, latency_us in found if draft is not None])
         if state.best_us is not None:
             # What earlier jobs spent counts as visits, so that the budget goes where less is known.
             state.batches = 1 + len(records) // self._config.batch
@@ -171,9 +169,8 @@ class SearchLoop:
     def observe(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         """Take the outcomes of a proposed batch, in any order; fewer than proposed is fine (a cut-off batch)."""
         state = self._states[batch.task.key]
-        for outcome in outcomes:
-            self._note(state, outcome.draft, outcome.latency_us)
-            state.cost_s += outcome.cost_s
+        self._note(state, [(outcome.draft, outcome.latency_us) for outcome in outcomes])
+        state.cost_s += sum(outcome.cost_s for outcome in outcomes)
         state.trials += len(outcomes)
         state.batches += 1
         if state.best_us is not None:
@@ -188,17 +185,18 @@ class SearchLoop:
         drafter = Drafter(state.task.spaces, seed=self._seed, config=_GUESS)
         return drafter.propose(2 * count, self._scorer(state), cold=False)[:count]
 
-    def features(self, key: str, draft: Draft) -> NDArray[np.float32]:
-        """The cost model's row of one draft: what its record stores."""
-        return self._states[key].featurizer(draft.space, draft.genome[None])[0]
+    def features(self, key: str, drafts: Sequence[Draft]) -> NDArray[np.float32]:
+        """The cost model's rows of drafts, in their order: what their records store."""
+        return self._states[key].featurizer.rows(drafts)
 
-    def _note(self, state: _TaskState, draft: Draft, latency_us: float | None) -> None:
-        state.drafter.remember(draft, latency_us)
-        if latency_us is None:
-            return
-        state.features.append(self.features(state.task.key, draft))
-        state.latency_us.append(latency_us)
-        state.best_us = latency_us if state.best_us is None else min(state.best_us, latency_us)
+    def _note(self, state: _TaskState, measured: Sequence[tuple[Draft, float | None]]) -> None:
+        for draft, latency_us in measured:
+            state.drafter.remember(draft, latency_us)
+        timed = [(draft, latency_us) for draft, latency_us in measured if latency_us is not None]
+        if timed:
+            state.features += list(state.featurizer.rows([draft for draft, _ in timed]))
+            state.latency_us += [latency_us for _, latency_us in timed]
+            state.best_us = min(state.latency_us)
 
     @staticmethod
     def _draft_of(state: _TaskState, record: Record) -> Draft | None:
@@ -252,6 +250,11 @@ class SearchLoop:
 
     def _batch_size(self, state: _TaskState, trials_left: int) -> int:
         if state.batches:
+            # The more is known of a task, the less one batch teaches: training and waiting for the slowest build are
+            # spread over more candidates.
+            size = int(np.clip(len(state.latency_us) // 8, self._config.batch, 3 * self._config.batch))
+            if trials_left >= 4 * size:
+                return size
             return self._config.batch if trials_left >= 4 * self._config.batch else max(8, self._config.batch // 2)
         unvisited = sum(1 for other in self._states.values() if not other.batches)
         return int(np.clip(trials_left / (2 * unvisited), self._config.first_batch, self._config.batch))

@@ -3,7 +3,9 @@ from __future__ import annotations
 import numpy as np
 
 from tests.tuner.search.spaces import matmul_space
+from tuner.search.draft import Draft
 from tuner.search.features import (
+    WIDTH,
     Featurizer,
     Machine,
     analytic_scores,
@@ -65,3 +67,13 @@ def test_rows_have_one_width_and_are_finite() -> None:
     assert rows.shape[1] == others.shape[1]
     assert np.isfinite(rows).all()
     assert np.isfinite(others).all()
+
+
+def test_rows_of_drafts_keep_their_order() -> None:
+    space, rng = matmul_space(), np.random.default_rng(0)
+    featurizer = Featurizer([space, space], flops=2.0 * 256**3, machine=MACHINE)
+    drafts = [Draft(space=int(rng.integers(2)), genome=space.random(1, rng)[0]) for _ in range(9)]
+    rows = featurizer.rows(drafts)
+    assert rows.shape == (9, WIDTH)
+    for draft, row in zip(drafts, rows, strict=True):
+        np.testing.assert_array_equal(featurizer(draft.space, draft.genome[None])[0], row)

@@ -102,7 +102,7 @@ def record_of(loop: SearchLoop, batch: Batch, outcome: Outcome) -> Record:
         trace=space.trace_json(decisions),
         latency_us=outcome.latency_us,
         failure=None if outcome.latency_us else FailureKind.RUN_ERROR,
-        features=tuple(float(x) for x in loop.features(batch.task.key, outcome.draft)),
+        features=tuple(float(x) for x in loop.features(batch.task.key, [outcome.draft])[0]),
         features_version=FEATURES_VERSION,
     )
 
