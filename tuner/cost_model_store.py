@@ -12,7 +12,7 @@ class StoredCostModel:
 
     ``model`` is XGBoost's UBJSON, ``samples`` an ``.npz`` with ``features`` (n × d, float32), ``latency_us``
     (n, float64) and ``workloads`` (n, str) that it was trained on (never pickled), ``training_set_sha256``
-    the hash of those bytes, ``rank_quality`` what was measured on held-out records.
+    the hash of those bytes, ``rank_quality`` what was measured on held-out workloads.
     """
 
     target_fingerprint: str

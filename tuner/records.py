@@ -89,7 +89,8 @@ class RecordStore(Protocol):
         """The records that this job (the store's owner) added itself, oldest first: what a resumed job has."""
 
     def training_set(self, *, target_fingerprint: str, features_version: int, limit: int) -> list[Record]:
-        """Successful records with features of that version, at most ``limit``, newest jobs first."""
+        """Successful records with features of that version, at most ``limit``: as many of every workload as there are,
+        the newest of each."""
 
 
 class MemoryRecordStore:
@@ -128,4 +129,13 @@ class MemoryRecordStore:
             and record.features
             and record.latency_us
         ]
-        return usable[::-1][:limit]
+        newest_first = usable[::-1]
+        ages = {id(record): age for of_one in _by_workload(newest_first) for age, record in enumerate(of_one)}
+        return sorted(newest_first, key=lambda record: ages[id(record)])[:limit]
+
+
+def _by_workload(records: Sequence[Record]) -> list[list[Record]]:
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record.workload, []).append(record)
+    return list(groups.values())

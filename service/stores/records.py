@@ -70,6 +70,7 @@ class DatabaseRecordStore:
         return self._records(select(TrialRecord).where(TrialRecord.job_id == self._job_id).order_by(TrialRecord.number))
 
     def training_set(self, *, target_fingerprint: str, features_version: int, limit: int) -> list[Record]:
+        age = func.row_number().over(partition_by=TrialRecord.workload, order_by=TrialRecord.id.desc())
         return self._records(
             select(TrialRecord)
             .where(
@@ -78,7 +79,7 @@ class DatabaseRecordStore:
                 TrialRecord.features.is_not(None),
                 TrialRecord.latency_us.is_not(None),
             )
-            .order_by(TrialRecord.id.desc())
+            .order_by(age, TrialRecord.id.desc())
             .limit(limit)
         )
 

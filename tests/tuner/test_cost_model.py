@@ -44,7 +44,19 @@ def test_held_out_quality_is_high_where_there_is_something_to_learn_and_chance_w
     chance = rank_quality(shuffled, seed=0)
     assert learned["pairwise_accuracy"] > 0.9
     assert learned["top_1"] > 0.8
+    assert learned["top_1"] <= learned["top_5"] <= 1.0
     assert chance["pairwise_accuracy"] < 0.7
+
+
+def test_quality_is_judged_on_workloads_that_were_left_out() -> None:
+    data = samples()
+    one = data.workloads == "slow"
+    alone = Samples(features=data.features[one], latency_us=data.latency_us[one], workloads=data.workloads[one])
+    assert rank_quality(alone, seed=0) == {}
+    # latency rises with the first feature in one workload and falls in the other: neither says anything of the other
+    contrary = np.where(one, data.latency_us, 1e4 / data.latency_us)
+    opposed = Samples(features=data.features, latency_us=contrary, workloads=data.workloads)
+    assert rank_quality(opposed, seed=0)["pairwise_accuracy"] < 0.2
 
 
 def test_a_stored_model_predicts_the_same_and_carries_its_samples() -> None:
