@@ -129,6 +129,10 @@ class Client:
     def cost_model(self, target: str) -> CostModelDetail:
         return CostModelDetail.model_validate(self._json("GET", f"/cost-models/{target}"))
 
+    def restore_cost_model(self, target: str, version: int) -> CostModelDetail:
+        answer = self._json("POST", f"/cost-models/{target}/versions/{version}/restore")
+        return CostModelDetail.model_validate(answer)
+
     def import_records(self, path: Path, *, target: str | None) -> RecordsImported:
         params = {"target": target} if target else {}
         answer = self._json("POST", "/records", content=path.read_bytes(), params=params)

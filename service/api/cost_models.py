@@ -6,7 +6,9 @@ from fastapi import APIRouter
 
 from service.api.dependencies import ServicesDep, problem_responses
 from service.api.schemas import CostModelDetail, CostModelSchema, Page
+from service.errors import NotFound
 from service.queries import cost_models as queries
+from service.stores import DatabaseCostModelStore
 
 router = APIRouter(tags=["cost models"])
 
@@ -19,4 +21,21 @@ def list_cost_models(services: ServicesDep) -> Page[CostModelSchema]:
 @router.get("/cost-models/{target}", summary="A target's cost model, all versions", responses=problem_responses(404))
 def get_cost_model(target: str, services: ServicesDep) -> CostModelDetail:
     """``target`` is a target's name or fingerprint."""
+    return queries.get_cost_model(services.database, target)
+
+
+@router.post(
+    "/cost-models/{target}/versions/{version}/restore",
+    summary="Go back to an earlier version",
+    responses=problem_responses(404),
+)
+def restore_cost_model(target: str, version: int, services: ServicesDep) -> CostModelDetail:
+    """The next jobs start with that version again, as the newest one; they train further versions from all records."""
+    store = DatabaseCostModelStore(services.database, services.blobs)
+    if store.restore(queries.fingerprint_of(services.database, target), version) is None:
+        raise NotFound(
+            f"There is no version {version} of a cost model for target {target!r}.",
+            code="cost_model_not_found",
+            hint=f"GET /api/v1/cost-models/{target} lists the versions.",
+        )
     return queries.get_cost_model(services.database, target)

@@ -356,7 +356,7 @@ class EventSchema(BaseModel):
 
 
 class CostModelSchema(BaseModel):
-    """One version of a target's cost model, with its rank quality on held-out records."""
+    """One version of a target's cost model, with its rank quality on held-out workloads."""
 
     target: str | None = None
     target_fingerprint: str

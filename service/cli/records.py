@@ -119,5 +119,23 @@ def show_cost_model(
     print_table(columns, rows, empty="", right=columns[:2])
 
 
+@cost_models.command("restore")
+def restore_cost_model(
+    target: Annotated[str, typer.Argument(show_default=False)],
+    version: Annotated[int, typer.Argument(show_default=False)],
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Go back to an earlier version of a target's cost model."""
+    with connect(url, token, data_dir) as client:
+        model = client.restore_cost_model(target, version)
+    if as_json:
+        print_json(model)
+    else:
+        print(f"Version {version} is in use again, as version {model.version}.")
+
+
 def _quality(quality: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.3f}" for name, value in quality.items()) or "–"

@@ -23,7 +23,7 @@ def list_cost_models(database: Database) -> list[CostModelSchema]:
 def get_cost_model(database: Database, target: str) -> CostModelDetail:
     """All versions for a target's name or fingerprint; raises `NotFound` (``cost_model_not_found``)."""
     names = {spec.fingerprint: spec.name for spec in all_targets(database)}
-    fingerprint = next((known for known, name in names.items() if name == target), target)
+    fingerprint = fingerprint_of(database, target)
     with database.read() as session:
         rows = session.scalars(
             select(CostModel).where(CostModel.target_fingerprint == fingerprint).order_by(CostModel.version.desc())
@@ -36,6 +36,11 @@ def get_cost_model(database: Database, target: str) -> CostModelDetail:
         )
     versions = [_schema(row, names.get(fingerprint)) for row in rows]
     return CostModelDetail(**versions[0].model_dump(), versions=versions)
+
+
+def fingerprint_of(database: Database, target: str) -> str:
+    """The fingerprint of a target that is given by its name, or by the fingerprint itself."""
+    return next((spec.fingerprint for spec in all_targets(database) if spec.name == target), target)
 
 
 def _schema(row: CostModel, target: str | None) -> CostModelSchema:

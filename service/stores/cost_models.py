@@ -6,6 +6,7 @@ from sqlalchemy import func, select
 
 from service.blobs import BlobStore
 from service.database import Database
+from service.database.base import now
 from service.database.tables import CostModel
 from tuner.cost_model_store import StoredCostModel
 
@@ -59,3 +60,16 @@ class DatabaseCostModelStore:
                 )
             )
         return version
+
+    def restore(self, target_fingerprint: str, version: int) -> int | None:
+        """Make an earlier version the newest again, as a version of its own, so that going back can be undone; its new
+        number, or None where there is no such version. Restoring the newest changes nothing."""
+        of_target = select(CostModel).where(CostModel.target_fingerprint == target_fingerprint)
+        with self._database.write() as session:
+            rows = {row.version: row for row in session.scalars(of_target)}
+            if version not in rows or version == max(rows):
+                return version if version in rows else None
+            columns = {column.key: getattr(rows[version], column.key) for column in CostModel.__table__.columns}
+            newest = max(rows) + 1
+            session.add(CostModel(**columns | {"version": newest, "created_at": now()}))
+        return newest

@@ -91,6 +91,7 @@ def test_a_failed_job_exits_with_one_and_its_hint(
         (["download", "nope"], 2, "There is no job"),
         (["targets", "show", "toaster"], 2, "no target named"),
         (["cost-models", "show", "host"], 2, "no cost model"),
+        (["cost-models", "restore", "host", "3"], 2, "no version 3"),
         (["records", "import", "{text}"], 1, "is no record"),
         (["run", "{text}"], 1, "unpacked"),
         (["verify", "{text}"], 1, ""),
