@@ -1,0 +1,222 @@
+"""The sides of the search benchmark: one search, on one task, for so many seconds, in a process tree of its own.
+
+Every side answers with its trials and its *course*: after how many seconds of wall time (imports included) which best
+latency was known. `ms.tune_tir` knows no time limit: its process is killed, and its database was read as it grew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+SIDES = ("ours", "stock", "repaired")
+_POLL_S = 0.5
+_KEY = "side.json"
+
+
+def measure_side(side: str, task: str, seconds: float, *, seed: int, per_iteration: int) -> dict[str, Any]:
+    """Give one side its wall time; the answer has its settings and ``trials trials_per_s best_us course trace``."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TVM_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
+    with tempfile.TemporaryDirectory(prefix="search-") as name:
+        directory = Path(name)
+        command = [sys.executable, "-m", "benchmarks.search_sides", side, task, str(seconds), name, str(seed)]
+        database = _Database(directory / "database_tuning_record.json")
+        started = time.monotonic()
+        with (directory / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [*command, str(per_iteration)],
+                cwd=ROOT,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            limit_s = seconds + (60 if side == "ours" else 0)
+            while process.poll() is None and time.monotonic() - started < limit_s:
+                time.sleep(_POLL_S)
+                database.read(time.monotonic() - started)
+            _kill_tree(process)
+        if side == "ours":
+            answer: dict[str, Any] = json.loads((directory / _KEY).read_text())
+        else:
+            answer = database.answer()
+    return {
+        "task": task,
+        "side": side,
+        "seed": seed,
+        "seconds": seconds,
+        "trials_per_s": round(answer["trials"] / seconds, 3),
+        **answer,
+    }
+
+
+def seconds_to(row: dict[str, Any], latency_us: float) -> float | None:
+    """After how many seconds a side knew a schedule at least as fast, None when it never did."""
+    return next((seconds for seconds, best_us in row["course"] if best_us <= latency_us), None)
+
+
+@dataclass
+class _Database:
+    """MetaSchedule's database of records, read while it grows; failures (run time 1e10) are trials too."""
+
+    path: Path
+    trials: int = 0
+    best_us: float | None = None
+    trace: str | None = None
+    course: list[tuple[float, float]] = field(default_factory=list)
+    _offset: int = 0
+
+    def read(self, elapsed_s: float) -> None:
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            file.seek(self._offset)
+            new = file.read()
+        whole = new[: new.rfind(b"\n") + 1]  # the last line may be in the writing
+        self._offset += len(whole)
+        for line in whole.splitlines():
+            _, (trace, run_seconds, *_) = json.loads(line)
+            self.trials += 1
+            latency_us = sum(map(float, run_seconds)) / len(run_seconds) * 1e6 if run_seconds else math.inf
+            if latency_us < 1e15 and (self.best_us is None or latency_us < self.best_us):
+                self.best_us = latency_us
+                self.trace = json.dumps(_without_postprocessing(*trace))
+                self.course.append((round(elapsed_s, 1), latency_us))
+
+    def answer(self) -> dict[str, Any]:
+        return {"trials": self.trials, "best_us": self.best_us, "course": self.course, "trace": self.trace}
+
+
+def _without_postprocessing(instructions: list[Any], decisions: list[Any]) -> list[Any]:
+    """The sampled part of a stored trace: the postprocessors are applied anew when it is replayed."""
+    kinds = [instruction[0] for instruction in instructions]
+    end = kinds.index("EnterPostproc") if "EnterPostproc" in kinds else len(kinds)
+    return [instructions[:end], [pair for pair in decisions if pair[0] < end]]
+
+
+def _kill_tree(process: subprocess.Popen[bytes]) -> None:
+    import psutil
+
+    if process.poll() is None:
+        parent = psutil.Process(process.pid)
+        for child in [*parent.children(recursive=True), parent]:
+            child.kill()
+    process.wait()
+
+
+def _run_ours(task: str, seconds: float, directory: Path, *, seed: int) -> dict[str, Any]:
+    started = time.monotonic()
+    import tvm
+    from tvm.s_tir.analysis import estimate_tir_flops
+    from tvm.target import Target
+
+    from benchmarks.search_tasks import workload
+    from schedules.space import design_spaces
+    from tuner.cost_model_store import MemoryCostModelStore
+    from tuner.events import Event, TrialMeasured
+    from tuner.measure.builder import BuildPool
+    from tuner.measure.runner import LocalRunner
+    from tuner.records import MemoryRecordStore, Workload
+    from tuner.request import Budget
+    from tuner.search.loop import LoopConfig
+    from tuner.targets import host_target, tvm_version
+    from tuner.tuning import Tuning, TuningTask
+
+    course: list[tuple[float, float]] = []
+
+    class Course:
+        """Notes every new best latency as the search reports it."""
+
+        def emit(self, event: Event) -> None:
+            best_us = event.task_best_us if isinstance(event, TrialMeasured) else None
+            if best_us is not None and (not course or best_us < course[-1][1]):
+                course.append((round(time.monotonic() - started, 1), best_us))
+
+    spec, mod = host_target(), workload(task)
+    flops = float(estimate_tir_flops(mod))
+    stored = Workload(key=task, tvm_version=tvm_version(), name=task, module_json=tvm.ir.save_json(mod), flops=flops)
+    spaces = design_spaces(mod, Target(spec.tvm), cores=spec.threads, vector_bits=spec.vector_bits, seed=seed)
+    with BuildPool(spec, workers=spec.threads) as builder, LocalRunner(threads=spec.threads) as runner:
+        store = MemoryRecordStore()
+        tuning = Tuning(
+            tasks=[TuningTask(key=task, name=task, workload=stored, weight=1, spaces=spaces)],
+            target=spec,
+            store=store,
+            models=MemoryCostModelStore(),
+            builder=builder,
+            runner=runner,
+            sink=Course(),
+            scratch=directory,
+            seed=seed,
+            config=LoopConfig(stop_gain=0.0),
+        )
+        tuning.run(Budget(trials=None, time_limit_s=max(1.0, seconds - (time.monotonic() - started))))
+    measured = [record for record in store.own() if record.latency_us is not None]
+    best = min(measured, key=lambda record: record.latency_us or math.inf)
+    return {"trials": len(store.own()), "best_us": best.latency_us, "course": course, "trace": best.trace}
+
+
+def _run_stock(task: str, directory: Path, *, seed: int, per_iteration: int, repaired: bool) -> None:
+    """Runs until it is killed."""
+    from tvm.target import Target
+
+    from benchmarks.search_tasks import workload
+    from tuner.targets import host_target
+
+    target = Target(host_target().tvm)
+    if repaired:
+        _repair()
+    from tvm.s_tir import meta_schedule as ms
+
+    builder = ms.builder.LocalBuilder(initializer=_repair) if repaired else "local"
+    ms.tune_tir(
+        workload(task),
+        target,
+        str(directory),
+        max_trials_global=1_000_000,
+        num_trials_per_iter=per_iteration,
+        builder=builder,
+        seed=seed,
+    )
+
+
+def _repair() -> None:
+    """In every process of the repaired side: register this machine's intrinsics without importing everybody else's."""
+    from tvm.target import Target
+
+    from schedules.intrinsics import register_intrinsics
+    from tuner.targets import host_target
+
+    register_intrinsics(Target(host_target().tvm))
+
+
+def _main() -> int:
+    parser = argparse.ArgumentParser(description="Run by benchmarks/search.py.")
+    parser.add_argument("side", choices=SIDES)
+    parser.add_argument("task")
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("seed", type=int)
+    parser.add_argument("per_iteration", type=int)
+    a = parser.parse_args()
+    if a.side == "ours":
+        answer = _run_ours(a.task, a.seconds, a.directory, seed=a.seed)
+        (a.directory / _KEY).write_text(json.dumps(answer))
+    else:
+        _run_stock(a.task, a.directory, seed=a.seed, per_iteration=a.per_iteration, repaired=a.side == "repaired")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main())
