@@ -61,6 +61,8 @@ class _Reader:
     spatial: list[list[int]] = field(default_factory=list)  # tiles of the first tiled block's spatial axes
     bounds: dict[str, int] = field(default_factory=dict)
     compute_at: dict[str, str] = field(default_factory=dict)
+    extents: dict[str, int] = field(default_factory=dict)  # loop → its sampled factor
+    vectorized: int | None = None  # a template's own vector loop
     epilogue: int | None = None
     deepest_shared: int | None = None  # how many outer loops the tiled block and the blocks computed under it share
 
@@ -75,9 +77,15 @@ class _Reader:
                     block = self.blocks.get(inputs[0], inputs[0])
                     self.loops.update({loop: (block, axis) for axis, loop in enumerate(outputs)})
                 case "SamplePerfectTile":
-                    self._tile(inputs[0], [int(factor) for factor in self.decided[index]])
+                    factors = [int(factor) for factor in self.decided[index]]
+                    self._tile(inputs[0], factors)
+                    self.values.update(zip(outputs, factors, strict=True))
                 case "Split":
                     self.levels.update({loop: level for level, loop in enumerate(outputs)})
+                    factored = zip(outputs, inputs[1:], strict=True)
+                    self.extents.update({loop: self.values[by] for loop, by in factored if by in self.values})
+                case "Vectorize":
+                    self.vectorized = self.extents.get(inputs[0], self.vectorized)
                 case "SampleCategorical":
                     self.values[outputs[0]] = int(attributes[0][self.decided[index]])
                 case "Annotate":
@@ -130,6 +138,8 @@ class _Reader:
 
     def _vector_width(self) -> int | None:
         """The innermost loop's length where it fits the bound; a nest without tiles is split to just that bound."""
+        if self.vectorized is not None:
+            return self.vectorized if self.vectorized > 1 else None
         bound = self.bounds.get("vectorize")
         if bound is None or not self.tiles:
             return bound

@@ -20,6 +20,7 @@ from tvm.target import Target
 from schedules.decisions import Access, Anchor, DecisionSpace, Gene, GeneKind, factorizations, locations
 from schedules.intrinsics import register_intrinsics
 from schedules.rules import postprocs, tiling_rules
+from schedules.templates import template_for
 
 _REDUCTION = 2  # TVM's IterVar kind of a reduction
 
@@ -29,10 +30,16 @@ class ReplayError(Exception):
 
 
 def design_spaces(mod: tvm.IRModule, target: Target, *, cores: int, vector_bits: int, seed: int) -> list[DecisionSpace]:
-    """Every sketch of ``mod``'s function ``main``; empty where the rules find nothing to decide.
+    """Every sketch of ``mod``'s function ``main``; empty where the rules find nothing to decide. A function with a
+    template has that one.
 
     Raises whatever TVM raises on functions that it cannot schedule (symbolic shapes among them).
     """
+    template = template_for(mod)
+    if template is not None:
+        sch = Schedule(mod, seed=seed + 1, debug_mask="none", error_render_level="none")
+        template(sch)
+        return [_read_space("template", sch.trace, mod)]
     register_intrinsics(target)
     context = ms.TuneContext(
         mod=mod,

@@ -1,9 +1,14 @@
-"""Tasks of a fused network: its distinct PrimFuncs, weighted by how often they are called, with their design spaces."""
+"""Tasks of a fused network: its distinct PrimFuncs, weighted by how often they are called, with their design spaces.
+
+A network may come in several forms, of which it will be built in one or in a mixture (`tuner.ways`): what they share is
+one task.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import tvm
@@ -11,21 +16,22 @@ from tvm import relax, tirx
 from tvm.relax.analysis import has_reshape_pattern
 from tvm.s_tir.analysis import estimate_tir_flops
 from tvm.target import Target
-from tvm_ffi import structural_equal, structural_hash
+from tvm_ffi import structural_hash
 
 from schedules.space import design_spaces
+from schedules.winograd import transform_flops
 from tuner.records import Workload
 from tuner.targets import TargetSpec, tvm_version
 from tuner.tuning import TuningTask
+from tuner.ways import alternative_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ExtractedTask:
-    """A distinct function of the network: ``functions`` are the global names that share it, ``spaces_error`` why it has
-    no design space (symbolic shapes, mostly), else empty."""
+    """A distinct function of the network; ``spaces_error`` says why it has no design space (symbolic shapes, mostly),
+    else it is empty."""
 
     tuning: TuningTask
-    functions: tuple[str, ...]
     spaces_error: str = ""
 
     @property
@@ -47,35 +53,47 @@ def workload_key(mod: tvm.IRModule) -> str:
     return hashlib.sha256(digest.encode()).hexdigest()
 
 
-def extract_tasks(mod: tvm.IRModule, spec: TargetSpec, *, seed: int) -> list[ExtractedTask]:
-    """The tasks of a fused module, the one with most work (weight × FLOPs) first.
-
-    Functions that are structurally equal are one task; the key of a task is its first function's name.
-    """
+def task_functions(mod: tvm.IRModule) -> dict[str, tirx.PrimFunc]:
+    """The functions of a fused module that are tasks, by global name."""
     calls = _calls(mod)
-    groups: list[tuple[tvm.IRModule, str, list[str]]] = []
-    for variable, function in mod.functions.items():
-        name = variable.name_hint
-        if not isinstance(function, tirx.PrimFunc) or not calls[name] or has_reshape_pattern(function):
-            continue  # a reshape becomes a view of its input later, unless a schedule hides that it is one
-        alone = task_module(function)
-        key = workload_key(alone)
-        for known, known_key, names in groups:
-            if known_key == key and structural_equal(known, alone, map_free_vars=True):
-                names.append(name)
-                break
-        else:
-            groups.append((alone, key, [name]))
+    return {
+        variable.name_hint: function
+        for variable, function in mod.functions.items()
+        # A reshape becomes a view of its input later, unless a schedule hides that it is one.
+        if isinstance(function, tirx.PrimFunc) and calls[variable.name_hint] and not has_reshape_pattern(function)
+    }
+
+
+def extract_tasks(mods: Sequence[tvm.IRModule], spec: TargetSpec, *, seed: int) -> list[ExtractedTask]:
+    """The tasks of a network's fused forms, the one with most work (weight × FLOPs) first.
+
+    Functions that are structurally equal are one task; its key is the first one's name, its weight the number of calls
+    in the first form that has it.
+    """
+    found: dict[str, tuple[tvm.IRModule, str, int]] = {}
+    names: Counter[str] = Counter()
+    for mod in mods:
+        calls, weights = _calls(mod), Counter[str]()
+        new: dict[str, tuple[tvm.IRModule, str]] = {}
+        for name, function in task_functions(mod).items():
+            alone = task_module(function)
+            key = workload_key(alone)
+            weights[key] += calls[name]
+            if key not in found:
+                new.setdefault(key, (alone, name))
+        for key, (alone, name) in new.items():
+            names[name] += 1
+            found[key] = alone, name if names[name] == 1 else f"{name}_{names[name]}", weights[key]
     target = Target(spec.tvm)
     tasks = [
-        _task(alone, key, names, sum(calls[name] for name in names), target=target, spec=spec, seed=seed)
-        for alone, key, names in groups
+        _task(alone, key, name, weight, target=target, spec=spec, seed=seed)
+        for key, (alone, name, weight) in found.items()
     ]
     return sorted(tasks, key=lambda task: -task.tuning.weight * task.tuning.workload.flops)
 
 
 def _task(
-    mod: tvm.IRModule, key: str, names: list[str], weight: int, *, target: Target, spec: TargetSpec, seed: int
+    mod: tvm.IRModule, key: str, name: str, weight: int, *, target: Target, spec: TargetSpec, seed: int
 ) -> ExtractedTask:
     error, spaces = "", []
     try:
@@ -85,12 +103,14 @@ def _task(
     workload = Workload(
         key=key,
         tvm_version=tvm_version(),
-        name=names[0],
+        name=name,
         module_json=tvm.ir.save_json(mod),
         flops=_work(mod),
     )
-    tuning = TuningTask(key=names[0], name=names[0], workload=workload, weight=weight, spaces=spaces)
-    return ExtractedTask(tuning=tuning, functions=tuple(names), spaces_error=error)
+    tuning = TuningTask(
+        key=name, name=name, workload=workload, weight=weight, spaces=spaces, alternative=alternative_of(mod)
+    )
+    return ExtractedTask(tuning=tuning, spaces_error=error)
 
 
 def _work(mod: tvm.IRModule) -> float:
@@ -98,6 +118,9 @@ def _work(mod: tvm.IRModule) -> float:
     byte touched, so that it still has a size."""
     parameters = [parameter.ty for parameter in mod["main"].params if hasattr(parameter.ty, "shape")]
     elements = sum(_elements(parameter) for parameter in parameters)
+    transform = transform_flops(mod)
+    if transform is not None:
+        return max(transform, elements)
     try:
         return max(float(estimate_tir_flops(mod)), elements)
     except Exception:  # operators without a known cost

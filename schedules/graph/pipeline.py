@@ -7,6 +7,7 @@ from tvm.ir import IRModule
 from tvm.target import Target
 
 from schedules.graph.affine import fold_affine
+from schedules.graph.block_names import neutral_block_names
 from schedules.graph.clip import restore_clip
 from schedules.graph.fold import fold_constants
 from schedules.graph.identities import remove_identities
@@ -58,13 +59,17 @@ def fuse(mod: IRModule, target: Target) -> IRModule:
                 relax.transform.DecomposeOpsForInference(),
                 relax.transform.CanonicalizeBindings(),
                 relax.transform.LegalizeOps(),
+            ]
+        )(mod)
+        mod = transform.Sequential(
+            [
                 relax.transform.AnnotateTIROpPattern(),
                 relax.transform.FoldConstant(),
                 relax.transform.FuseOps(),
                 relax.transform.FuseTIR(),
                 relax.transform.DeadCodeElimination([ENTRY]),
             ]
-        )(mod)
+        )(neutral_block_names(mod))
     return mark_layout_free(drop_custom_rules(mod))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 import tvm
-from tvm import relax
+from tvm import relax, te
 from tvm.ir import Call, GenericConst, IRModule, Op
 from tvm.tirx import IntImm
 
@@ -69,6 +69,13 @@ class Walk:
         if isinstance(expression, relax.Var | GenericConst | relax.Tuple):
             return expression
         return self._builder.emit(expression)
+
+    def emit_te(self, compute: Callable[..., te.Tensor], *tensors: relax.Expr, name: str, pattern: int) -> relax.Expr:
+        """Bind a call of the PrimFunc that ``compute(*tensors)`` describes.
+
+        ``pattern`` is its place in fusion (Relax's ``OpPatternKind``).
+        """
+        return self._builder.emit_te(compute, *tensors, primfunc_name_hint=name, primfunc_attrs={"op_pattern": pattern})
 
     def rename(self, old: relax.Var, new: relax.Expr) -> None:
         """Let an old variable stand for a new expression from here on."""

@@ -12,6 +12,7 @@ from tvm import relax
 from tvm.ir import IRModule, assert_structural_equal
 from tvm.tirx import PrimFunc
 
+from schedules.blocks import block_names
 from schedules.graph.affine import fold_affine
 from schedules.graph.clip import restore_clip
 from schedules.graph.fold import fold_constants
@@ -311,3 +312,20 @@ def test_the_imported_module_is_left_as_it_was() -> None:
     assert_structural_equal(mod, untouched)
     assert "layout_free_buffers" in fused.script()
     assert "layout_free_buffers" not in mod.script()
+
+
+def test_functions_are_the_same_wherever_they_stand_in_a_network() -> None:
+    """Traces find blocks by name; a reduction is named after the tensor that it reduces."""
+
+    def pooled(layers: int) -> PrimFunc:
+        n = Network(seed=18)
+        t = "x"
+        for _ in range(layers):
+            t = n.node("Relu", n.conv(t, inputs=8, outputs=8))
+        fused = fuse(prepare(networks.imported(n.model(n.node("GlobalAveragePool", t)))), building.TARGET)
+        (mean,) = [body for var, body in fused.functions.items() if "mean" in var.name_hint]
+        return mean.without_attr("global_symbol")
+
+    scripts = [IRModule({"main": pooled(layers)}) for layers in (1, 3)]
+    assert block_names(scripts[0]) == block_names(scripts[1])
+    assert any(name.endswith("_red") for name in block_names(scripts[0]))

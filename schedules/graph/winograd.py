@@ -1,0 +1,90 @@
+"""Convolutions computed by Winograd's minimal filtering, where somebody says so."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import partial
+
+from tvm import relax
+from tvm.ir import Call, IRModule
+
+from schedules.graph.rewrite import Walk, array_of, constant, dtype_of, integers, op_name, rewrite_main, static_shape
+from schedules.winograd import (
+    INPUT,
+    OUTPUT,
+    PRODUCT,
+    ConvolutionShape,
+    input_transform,
+    output_transform,
+    product,
+    transformed_weights,
+)
+
+_MIN_CHANNELS = 16
+"""With fewer the transforms cost more than the products save."""
+_OPAQUE, _FUSES_ELEMENTWISE = 8, 4
+"""Relax's operator patterns (``OpPatternKind``): nothing is fused with an opaque function; elementwise operators are
+fused behind the other kind, as behind a convolution."""
+
+
+def winograd_shapes(mod: IRModule) -> set[ConvolutionShape]:
+    """The distinct convolutions of a prepared ``main`` (NHWC) that `use_winograd` can compute."""
+    found = set()
+
+    def rule(_walk: Walk, _variable: relax.Var, value: relax.Expr) -> relax.Expr | None:
+        shape = _shape(value)
+        if shape is not None:
+            found.add(shape)
+        return None
+
+    rewrite_main(mod, rule)
+    return found
+
+
+def use_winograd(mod: IRModule, shapes: Collection[ConvolutionShape]) -> IRModule:
+    """Compute the convolutions of these shapes in three steps, with their weights transformed here, by NumPy.
+
+    Before::
+
+        y = conv2d(x, w, padding=1, "NHWC", "HWIO")
+
+    After::
+
+        v = call_tir(winograd_input, (x,))            # opaque: nothing is fused into it
+        m = call_tir(winograd_product, (v, u))        # u: constant, (36, inputs, outputs)
+        y = call_tir(winograd_output, (m,))           # what follows is fused behind it, as behind the convolution
+    """
+
+    def rule(walk: Walk, _variable: relax.Var, value: relax.Expr) -> relax.Expr | None:
+        shape = _shape(value)
+        if shape is None or shape not in shapes:
+            return None
+        top, left = integers(value.attrs.padding)[:2]
+        weights = array_of(value.args[1])
+        assert weights is not None
+        data = walk.emit(walk.new(value.args[0]))
+        spread = constant(transformed_weights(weights))
+        transform = partial(input_transform, shape=shape, top=top, left=left)
+        tiles = walk.emit_te(transform, data, name=INPUT, pattern=_OPAQUE)
+        products = walk.emit_te(partial(product, shape=shape), tiles, spread, name=PRODUCT, pattern=_OPAQUE)
+        finished = partial(output_transform, shape=shape)
+        return walk.emit_te(finished, products, name=OUTPUT, pattern=_FUSES_ELEMENTWISE)
+
+    return rewrite_main(mod, rule) if shapes else mod
+
+
+def _shape(value: relax.Expr) -> ConvolutionShape | None:
+    """The shape of a convolution that Winograd can compute, None for everything else."""
+    if not isinstance(value, Call) or op_name(value) != "nn.conv2d" or value.attrs.data_layout != "NHWC":
+        return None
+    data, weights, output = static_shape(value.args[0]), static_shape(value.args[1]), static_shape(value)
+    if data is None or weights is None or output is None or array_of(value.args[1]) is None:
+        return None
+    plain = integers(value.attrs.strides) == integers(value.attrs.dilation) == [1, 1] and int(value.attrs.groups) == 1
+    is_float = dtype_of(value.args[0]) == dtype_of(value.args[1]) == dtype_of(value) == "float32"
+    if not plain or not is_float or value.attrs.kernel_layout != "HWIO" or weights[:2] != (3, 3):
+        return None
+    if min(weights[2:]) < _MIN_CHANNELS or value.attrs.out_layout not in ("", "NHWC"):
+        return None
+    batch, rows, columns, outputs = output
+    return ConvolutionShape(batch=batch, rows=rows, columns=columns, inputs=weights[2], outputs=outputs)
