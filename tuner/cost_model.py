@@ -16,7 +16,7 @@ import numpy as np
 import xgboost
 from numpy.typing import NDArray
 
-from tuner.cost_model_store import StoredCostModel
+from tuner.cost_model_store import HeldOutPoint, StoredCostModel
 from tuner.records import Record
 from tuner.search.features import MISSING
 
@@ -26,6 +26,8 @@ _ROUNDS = 120
 # Held-out quality: samples that a workload must have, and may be judged by (pairs go quadratic); models trained for it.
 MINIMUM_JUDGED = 8
 _JUDGED_AT_MOST, _FOLDS = 500, 4
+# Held-out points that are kept of a version: a picture shows no more, and 400 of them are 10 KB in the database.
+HELD_OUT_POINTS = 400
 # 0.1 s for 1,400 rows. OpenMP's threads spin at their barriers: beside busy build workers two took ten times longer.
 _THREADS = 1
 
@@ -110,6 +112,7 @@ class XGBCostModel:
         if self._booster is None:
             raise ValueError("the cost model was not trained yet")
         npz = samples.to_npz()
+        judgement = judge(samples, seed=self._seed)
         return StoredCostModel(
             target_fingerprint=target_fingerprint,
             features_version=features_version,
@@ -117,7 +120,8 @@ class XGBCostModel:
             samples=npz,
             sample_count=len(samples),
             training_set_sha256=hashlib.sha256(npz).hexdigest(),
-            rank_quality=rank_quality(samples, seed=self._seed),
+            rank_quality=judgement.figures,
+            held_out=judgement.points,
         )
 
     @staticmethod
@@ -127,6 +131,14 @@ class XGBCostModel:
         return XGBCostModel(seed=seed, booster=booster)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """The ``figures`` of `rank_quality`, and at most `HELD_OUT_POINTS` of the ``points`` that they were taken from."""
+
+    figures: dict[str, float]
+    points: tuple[HeldOutPoint, ...]
+
+
 def rank_quality(samples: Samples, *, seed: int) -> dict[str, float]:
     """Quality on workloads that the model did not see, each left out once in one of a few folds.
 
@@ -134,22 +146,52 @@ def rank_quality(samples: Samples, *, seed: int) -> dict[str, float]:
     best latency of a workload ÷ the best latency among the first one or five ranked (1 is perfect). Means over the
     workloads with at least eight samples; empty when there are fewer than two such.
     """
+    return judge(samples, seed=seed).figures
+
+
+def judge(samples: Samples, *, seed: int) -> Judgement:
+    """`rank_quality` together with points to look at, from the same models."""
     names, counts = np.unique(samples.workloads, return_counts=True)
     judged = names[counts >= MINIMUM_JUDGED]
     if len(judged) < 2:
-        return {}
-    folds = np.array_split(np.random.default_rng(seed).permutation(judged), min(_FOLDS, len(judged)))
-    scores = [score for fold in folds for score in _held_out_scores(samples, fold, seed=seed)]
-    return {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
+        return Judgement(figures={}, points=())
+    order = np.random.default_rng(seed).permutation(judged)
+    predicted = np.zeros(len(samples))
+    for held_out in np.array_split(order, min(_FOLDS, len(order))):
+        left_out = np.isin(samples.workloads, held_out)
+        model = XGBCostModel(seed=seed)
+        model.fit(samples.features[~left_out], samples.latency_us[~left_out], samples.workloads[~left_out])
+        predicted[left_out] = model.predict(samples.features[left_out])
+    rows = [np.flatnonzero(samples.workloads == workload) for workload in order]
+    scores = [ranking_scores(samples.latency_us[each], predicted[each]) for each in rows]
+    return Judgement(
+        figures={name: float(np.mean([score[name] for score in scores])) for name in scores[0]},
+        points=_held_out_points(samples, predicted, rows, seed=seed),
+    )
 
 
-def _held_out_scores(samples: Samples, held_out: NDArray[np.str_], *, seed: int) -> list[dict[str, float]]:
-    """The scores on each of these workloads of a model that was trained on all others."""
-    known = ~np.isin(samples.workloads, held_out)
-    model = XGBCostModel(seed=seed)
-    model.fit(samples.features[known], samples.latency_us[known], samples.workloads[known])
-    held_out_rows = [samples.workloads == workload for workload in held_out]
-    return [ranking_scores(samples.latency_us[rows], model.predict(samples.features[rows])) for rows in held_out_rows]
+def _held_out_points(
+    samples: Samples, predicted: NDArray[np.float64], rows: list[NDArray[np.intp]], *, seed: int
+) -> tuple[HeldOutPoint, ...]:
+    """A sample of the rows of every workload. Workloads take turns: small ones give all they have, large ones share
+    the rest."""
+    rng = np.random.default_rng(seed)
+    turns = sorted(
+        (turn, workload, int(row))
+        for workload, each in enumerate(rows)
+        for turn, row in enumerate(rng.permutation(each)[:HELD_OUT_POINTS])
+    )
+    chosen = sorted((workload, row) for _, workload, row in turns[:HELD_OUT_POINTS])
+    labels = relative_throughput(samples.latency_us, samples.workloads)
+    return tuple(
+        HeldOutPoint(workload=workload, measured_log2=_rounded(labels[row]), predicted_log2=_rounded(predicted[row]))
+        for workload, row in chosen
+    )
+
+
+def _rounded(value: float) -> float:
+    """Three decimals of a log2: 0.04 % of a latency. Never −0."""
+    return round(float(value), 3) + 0.0
 
 
 def ranking_scores(latency_us: NDArray[np.float64], predicted: NDArray[np.float64]) -> dict[str, float]:

@@ -7,12 +7,26 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeldOutPoint:
+    """One sample of a workload that was left out of training: what was measured of it, and what was predicted.
+
+    Both are log2(best latency of the workload / latency): 0 for the workload's best, −1 for one twice as slow. Points
+    of one ``workload`` belong together; workloads count from 0 within a version.
+    """
+
+    workload: int
+    measured_log2: float
+    predicted_log2: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoredCostModel:
     """One version of a target's cost model.
 
     ``model`` is XGBoost's UBJSON, ``samples`` an ``.npz`` with ``features`` (n × d, float32), ``latency_us``
     (n, float64) and ``workloads`` (n, str) that it was trained on (never pickled), ``training_set_sha256``
-    the hash of those bytes, ``rank_quality`` what was measured on held-out workloads.
+    the hash of those bytes, ``rank_quality`` what was measured on held-out workloads, ``held_out`` a bounded sample of
+    the points behind it.
     """
 
     target_fingerprint: str
@@ -22,6 +36,7 @@ class StoredCostModel:
     sample_count: int
     training_set_sha256: str
     rank_quality: dict[str, float] = field(default_factory=dict)
+    held_out: tuple[HeldOutPoint, ...] = ()
 
 
 class CostModelStore(Protocol):

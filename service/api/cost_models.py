@@ -6,9 +6,8 @@ from fastapi import APIRouter
 
 from service.api.dependencies import ServicesDep, problem_responses
 from service.api.schemas import CostModelDetail, CostModelSchema, Page
-from service.errors import NotFound
+from service.cost_models import restore_version
 from service.queries import cost_models as queries
-from service.stores import DatabaseCostModelStore
 
 router = APIRouter(tags=["cost models"])
 
@@ -20,7 +19,7 @@ def list_cost_models(services: ServicesDep) -> Page[CostModelSchema]:
 
 @router.get("/cost-models/{target}", summary="A target's cost model, all versions", responses=problem_responses(404))
 def get_cost_model(target: str, services: ServicesDep) -> CostModelDetail:
-    """``target`` is a target's name or fingerprint."""
+    """``target`` is a target's name or fingerprint. ``held_out`` belongs to the newest version."""
     return queries.get_cost_model(services.database, target)
 
 
@@ -31,11 +30,5 @@ def get_cost_model(target: str, services: ServicesDep) -> CostModelDetail:
 )
 def restore_cost_model(target: str, version: int, services: ServicesDep) -> CostModelDetail:
     """The next jobs start with that version again, as the newest one; they train further versions from all records."""
-    store = DatabaseCostModelStore(services.database, services.blobs)
-    if store.restore(queries.fingerprint_of(services.database, target), version) is None:
-        raise NotFound(
-            f"There is no version {version} of a cost model for target {target!r}.",
-            code="cost_model_not_found",
-            hint=f"GET /api/v1/cost-models/{target} lists the versions.",
-        )
+    restore_version(services, target, version)
     return queries.get_cost_model(services.database, target)

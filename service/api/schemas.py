@@ -9,6 +9,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from service.jobs.states import JobState
+from tuner.search.alternatives import Alternative
 
 _EXAMPLE_SHA = "9f2feb0f1ef425b292f2f94bcbb5b3a6e3a1f0c3e2d1b0a9f8e7d6c5b4a39281"
 _EXAMPLE_JOB = "01938f2e-7a3c-7c4e-9d57-2f6b1c0a9e11"
@@ -275,7 +276,11 @@ class JobSchema(BaseModel):
 
 
 class TaskSchema(BaseModel):
-    """One distinct tunable PrimFunc of the job's model; ``share`` is its part of the estimated latency."""
+    """One distinct tunable PrimFunc of the job's model; ``share`` is its part of the estimated latency.
+
+    Where a part of the network can be computed in two ways, ``choice`` names the part and ``way`` the task's way;
+    ``used`` is false for tasks of the way that is slower so far.
+    """
 
     key: str
     name: str
@@ -289,6 +294,13 @@ class TaskSchema(BaseModel):
     knobs: dict[str, Any] = {}
     share: float | None = None
     gflops: float | None = None
+    choice: str | None = None
+    way: str | None = None
+    used: bool = True
+
+    @property
+    def alternative(self) -> Alternative | None:
+        return Alternative(choice=self.choice, way=self.way) if self.choice and self.way else None
 
 
 class TrialSchema(BaseModel):
@@ -369,10 +381,48 @@ class CostModelSchema(BaseModel):
     created_at: datetime
 
 
+class HeldOutPointSchema(BaseModel):
+    """A schedule of a workload that the model was not trained on. Both figures are log2(best latency of the workload ÷
+    latency): 0 for the workload's best, −1 for a schedule twice as slow."""
+
+    workload: int = Field(description="points of one workload belong together; counts from 0")
+    measured_log2: float
+    predicted_log2: float
+
+
+_EXAMPLE_COST_MODEL: dict[str, Any] = {
+    "target": "host",
+    "target_fingerprint": "3f0c5b7a91d2e846",
+    "version": 7,
+    "features_version": 1,
+    "sample_count": 4120,
+    "training_set_sha256": _EXAMPLE_SHA,
+    "rank_quality": {"pairwise_accuracy": 0.884, "top_1": 0.921, "top_5": 0.972},
+    "size_bytes": 412_033,
+    "created_at": "2026-11-23T10:00:00Z",
+}
+
+
 class CostModelDetail(CostModelSchema):
-    """The newest version, and all versions with their quality, newest first."""
+    """The newest version with a sample of its held-out points, and all versions with their quality, newest first."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                **_EXAMPLE_COST_MODEL,
+                "versions": [_EXAMPLE_COST_MODEL],
+                "held_out": [
+                    {"workload": 0, "measured_log2": 0.0, "predicted_log2": -0.118},
+                    {"workload": 0, "measured_log2": -1.402, "predicted_log2": -1.273},
+                ],
+            }
+        }
+    )
 
     versions: list[CostModelSchema] = []
+    held_out: list[HeldOutPointSchema] = Field(
+        default=[], description="at most 400 points of the newest version, spread over the workloads"
+    )
 
 
 class RecordsImported(BaseModel):

@@ -60,7 +60,7 @@ def show(
     print_table(["job", job.id], _facts(job), empty="")
     rows = [
         [
-            task.name,
+            task.name if task.used else f"{task.name} (not used)",
             str(task.weight),
             str(task.trials),
             show_us(task.best_us),

@@ -23,6 +23,8 @@ from service.cli.options import (
 
 app = typer.Typer(help="What was measured: export and import.", no_args_is_help=True)
 cost_models = typer.Typer(help="The cost model of each target.", no_args_is_help=True)
+# The figures of a version by the column that they are shown in.
+_FIGURES = {"pairwise accuracy": "pairwise_accuracy", "top-1": "top_1", "top-5": "top_5"}
 
 
 @app.command("export")
@@ -84,12 +86,12 @@ def list_cost_models(as_json: AsJson = False, url: Url = None, token: Token = No
             model.target or model.target_fingerprint,
             str(model.version),
             str(model.sample_count),
-            _quality(model.rank_quality),
+            *_quality(model.rank_quality),
         ]
         for model in models
     ]
-    columns = ["target", "version", "samples", "rank quality"]
-    print_table(columns, rows, empty="No cost model yet: the first job trains one.", right=columns[1:3])
+    columns = ["target", "version", "samples", *_FIGURES]
+    print_table(columns, rows, empty="No cost model yet: the first job trains one.", right=columns[1:])
 
 
 @cost_models.command("show")
@@ -100,7 +102,7 @@ def show_cost_model(
     token: Token = None,
     data_dir: DataDir = None,
 ) -> None:
-    """All versions of a target's cost model."""
+    """All versions of a target's cost model, with their rank quality on held-out workloads."""
     with connect(url, token, data_dir) as client:
         model = client.cost_model(target)
     if as_json:
@@ -111,12 +113,12 @@ def show_cost_model(
             str(version.version),
             str(version.sample_count),
             f"{version.created_at:%Y-%m-%d %H:%M}",
-            _quality(version.rank_quality),
+            *_quality(version.rank_quality),
         ]
         for version in model.versions
     ]
-    columns = ["version", "samples", "trained", "rank quality"]
-    print_table(columns, rows, empty="", right=columns[:2])
+    columns = ["version", "samples", "trained", *_FIGURES]
+    print_table(columns, rows, empty="", right=columns[:2] + columns[3:])
 
 
 @cost_models.command("restore")
@@ -137,5 +139,5 @@ def restore_cost_model(
         print(f"Version {version} is in use again, as version {model.version}.")
 
 
-def _quality(quality: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in quality.items()) or "–"
+def _quality(quality: dict[str, float]) -> list[str]:
+    return [f"{quality[name]:.3f}" if name in quality else "–" for name in _FIGURES.values()]

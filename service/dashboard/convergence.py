@@ -32,6 +32,14 @@ class ShownLine:
     message: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShownDrift:
+    """Slowest ÷ fastest timing of one kernel over the search, and by how much two timings side by side differ."""
+
+    drift: float
+    noise: float
+
+
 def improvements(database: Database, job_id: str) -> list[Step]:
     """The steps of the convergence chart, oldest first, at most 500 of them; found by the database."""
     before = func.min(TrialRecord.estimated_us).over(order_by=TrialRecord.number, rows=(None, -1))
@@ -60,6 +68,19 @@ def last_event_id(database: Database, job_id: str) -> int:
     """The id of the job's newest event, 0 when it has none."""
     with database.read() as session:
         return session.scalar(select(func.max(JobEvent.id)).where(JobEvent.job_id == job_id)) or 0
+
+
+def last_drift(database: Database, job_id: str) -> ShownDrift | None:
+    """How steady the machine was so far, None before the search has timed its reference kernel."""
+    query = (
+        select(JobEvent.data)
+        .where(JobEvent.job_id == job_id, JobEvent.kind == "drift")
+        .order_by(JobEvent.id.desc())
+        .limit(1)
+    )
+    with database.read() as session:
+        data = session.scalar(query)
+    return None if data is None else ShownDrift(drift=float(data["drift"]), noise=float(data["noise"]))
 
 
 def last_log_lines(database: Database, job_id: str) -> list[ShownLine]:

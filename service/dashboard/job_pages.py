@@ -46,6 +46,7 @@ def show_job(request: Request, job_id: str) -> Response:
         "task_names": {task.key: task.name for task in tasks},
         "failures": sum(task.failures for task in tasks),
         "steps": convergence.improvements(database, job_id),
+        "drift": convergence.last_drift(database, job_id),
         "log": convergence.last_log_lines(database, job_id),
         "artifacts": artifacts,
         "bundle": bundle,

@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from starlette.exceptions import HTTPException
 
 from service import __version__
-from service.dashboard import figures, tiles, verdict
+from service.dashboard import figures, ranking, tiles, verdict
 from service.errors import Invalid, NotFound, status_of
 from service.services import Services
 from tuner.errors import TesseraError
@@ -126,6 +126,7 @@ def _make_templates() -> Environment:
         tile_text=_tile_text,
         other_knobs=tiles.other_knobs,
         times_faster=verdict.times_faster,
+        of_hundred=ranking.of_hundred,
         dense_json=lambda value: json.dumps(value, ensure_ascii=False),
     )
     environment.globals.update(static=lambda name: f"/static/{name}", tiles=tiles.diagram, version=__version__)

@@ -1,4 +1,4 @@
-"""The dashboard's router: the lists here, a job and a new job in modules of their own."""
+"""The dashboard's router: the lists here, a cost model, a job and a new job in modules of their own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from service.dashboard import job_pages, new_pages, verdict
+from service.dashboard import cost_model_pages, job_pages, new_pages, verdict
 from service.dashboard.pages import PageRoute, render, services_of
 from service.jobs.states import JobState
 from service.queries.cost_models import list_cost_models
@@ -64,5 +64,6 @@ def _summary(counted: dict[JobState, int]) -> str:
     return ", ".join(parts)
 
 
+router.include_router(cost_model_pages.router)
 router.include_router(job_pages.router)
 router.include_router(new_pages.router)

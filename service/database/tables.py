@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, String, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, Integer, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.database.base import Base, now
@@ -114,7 +114,10 @@ class Job(Base):
 
 
 class Task(Base):
-    """One distinct tunable PrimFunc of a job's model."""
+    """One distinct tunable PrimFunc of a job's model.
+
+    ``choice`` and ``way`` are set where the network needs either this task or others (`tuner.search.alternatives`).
+    """
 
     __tablename__ = "tasks"
 
@@ -126,6 +129,8 @@ class Task(Base):
     weight: Mapped[int]
     flops: Mapped[float]
     tunable: Mapped[bool] = mapped_column(default=True)
+    choice: Mapped[str | None] = mapped_column(String(128))
+    way: Mapped[str | None] = mapped_column(String(32))
     best_us: Mapped[float | None]
     knobs: Mapped[dict[str, Any]] = mapped_column(default=dict)
 
@@ -192,6 +197,8 @@ class CostModel(Base):
     sample_count: Mapped[int]
     training_set_sha256: Mapped[str] = mapped_column(_SHA256)
     rank_quality: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    # [workload, measured, predicted] a point, as in tuner.cost_model_store; NULL in versions from before revision 0002.
+    held_out: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True), default=list)
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 

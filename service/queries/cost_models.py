@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from dataclasses import asdict
 
-from service.api.schemas import CostModelDetail, CostModelSchema
+from sqlalchemy import select
+from sqlalchemy.orm import defer
+
+from service.api.schemas import CostModelDetail, CostModelSchema, HeldOutPointSchema
 from service.database import Database
 from service.database.tables import CostModel
 from service.errors import NotFound
 from service.queries.targets import all_targets
+from service.stores.cost_models import held_out_points
+
+# Points are read of one version only: a list stays small.
+_VERSIONS = select(CostModel).options(defer(CostModel.held_out, raiseload=True))
 
 
 def list_cost_models(database: Database) -> list[CostModelSchema]:
     """The newest version of every target's cost model."""
     names = {target.fingerprint: target.name for target in all_targets(database)}
     with database.read() as session:
-        rows = session.scalars(select(CostModel).order_by(CostModel.target_fingerprint, CostModel.version)).all()
+        rows = session.scalars(_VERSIONS.order_by(CostModel.target_fingerprint, CostModel.version)).all()
     last = {row.target_fingerprint: row for row in rows}
     return [_schema(row, names.get(row.target_fingerprint)) for row in last.values()]
 
 
 def get_cost_model(database: Database, target: str) -> CostModelDetail:
-    """All versions for a target's name or fingerprint; raises `NotFound` (``cost_model_not_found``)."""
+    """All versions for a target's name or fingerprint, and the newest one's held-out points; raises `NotFound`
+    (``cost_model_not_found``)."""
     names = {spec.fingerprint: spec.name for spec in all_targets(database)}
     fingerprint = fingerprint_of(database, target)
     with database.read() as session:
         rows = session.scalars(
-            select(CostModel).where(CostModel.target_fingerprint == fingerprint).order_by(CostModel.version.desc())
+            _VERSIONS.where(CostModel.target_fingerprint == fingerprint).order_by(CostModel.version.desc())
         ).all()
+        points = session.scalar(
+            select(CostModel.held_out)
+            .where(CostModel.target_fingerprint == fingerprint)
+            .order_by(CostModel.version.desc())
+            .limit(1)
+        )
     if not rows:
         raise NotFound(
             f"There is no cost model for target {target!r}.",
@@ -35,7 +49,8 @@ def get_cost_model(database: Database, target: str) -> CostModelDetail:
             hint="The first job that tunes for the target trains one.",
         )
     versions = [_schema(row, names.get(fingerprint)) for row in rows]
-    return CostModelDetail(**versions[0].model_dump(), versions=versions)
+    held_out = [HeldOutPointSchema(**asdict(point)) for point in held_out_points(points)]
+    return CostModelDetail(**versions[0].model_dump(), versions=versions, held_out=held_out)
 
 
 def fingerprint_of(database: Database, target: str) -> str:

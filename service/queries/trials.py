@@ -9,6 +9,7 @@ from service.database import Database
 from service.database.tables import Task, TrialRecord
 from service.paging import DEFAULT_LIMIT, decode_cursor, encode_cursor
 from service.queries.jobs import find_job
+from tuner.search.alternatives import choose_ways, in_use
 
 
 def list_tasks(database: Database, job_id: str) -> list[TaskSchema]:
@@ -56,14 +57,23 @@ def list_tasks(database: Database, job_id: str) -> list[TaskSchema]:
                     best_us=best_us,
                     knobs=knobs,
                     gflops=task.flops / best_us / 1e3 if best_us and task.flops else None,
+                    choice=task.choice,
+                    way=task.way,
                 )
             )
-    total_us = sum(task.weight * task.best_us for task in shown if task.best_us is not None)
-    if total_us > 0:
-        for task_schema in shown:
-            if task_schema.best_us is not None:
-                task_schema.share = task_schema.weight * task_schema.best_us / total_us
+    _share(shown)
     return shown
+
+
+def _share(tasks: list[TaskSchema]) -> None:
+    """Fill in which tasks the network needs, and their parts of its latency."""
+    ways = choose_ways((task, task.best_us) for task in tasks)
+    for task in tasks:
+        task.used = in_use(task, ways)
+    used = [(task, task.weight * task.best_us) for task in tasks if task.used and task.best_us is not None]
+    total_us = sum(latency_us for _, latency_us in used)
+    for task, latency_us in used:
+        task.share = latency_us / total_us if total_us else None
 
 
 def list_trials(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import func, select
 
 from service.blobs import BlobStore
 from service.database import Database
 from service.database.base import now
 from service.database.tables import CostModel
-from tuner.cost_model_store import StoredCostModel
+from tuner.cost_model_store import HeldOutPoint, StoredCostModel
 
 
 class DatabaseCostModelStore:
@@ -36,6 +38,7 @@ class DatabaseCostModelStore:
             sample_count=row.sample_count,
             training_set_sha256=row.training_set_sha256,
             rank_quality=row.rank_quality,
+            held_out=held_out_points(row.held_out),
         )
 
     def save(self, model: StoredCostModel) -> int:
@@ -57,6 +60,7 @@ class DatabaseCostModelStore:
                     sample_count=model.sample_count,
                     training_set_sha256=model.training_set_sha256,
                     rank_quality=model.rank_quality,
+                    held_out=[[point.workload, point.measured_log2, point.predicted_log2] for point in model.held_out],
                 )
             )
         return version
@@ -73,3 +77,11 @@ class DatabaseCostModelStore:
             newest = max(rows) + 1
             session.add(CostModel(**columns | {"version": newest, "created_at": now()}))
         return newest
+
+
+def held_out_points(rows: Sequence[Sequence[float]] | None) -> tuple[HeldOutPoint, ...]:
+    """The points of the column ``held_out``; none for a version from before it existed."""
+    return tuple(
+        HeldOutPoint(workload=int(workload), measured_log2=measured, predicted_log2=predicted)
+        for workload, measured, predicted in rows or ()
+    )

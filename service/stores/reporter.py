@@ -88,6 +88,8 @@ class JobReporter:
             task.weight = summary.weight
             task.flops = summary.flops
             task.tunable = summary.tunable
+            task.choice = summary.alternative.choice if summary.alternative else None
+            task.way = summary.alternative.way if summary.alternative else None
         for stale in known.values():
             session.delete(stale)
 

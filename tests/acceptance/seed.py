@@ -19,9 +19,10 @@ from service.jobs.states import JobState
 from service.services import Services
 from service.stores import DatabaseCostModelStore, DatabaseRecordStore, JobReporter
 from tests import models as onnx_models
-from tuner.cost_model_store import StoredCostModel
+from tuner.cost_model_store import HeldOutPoint, StoredCostModel
 from tuner.events import (
     BaselineMeasured,
+    DriftMeasured,
     Finished,
     Log,
     Progress,
@@ -104,18 +105,50 @@ def add_jobs(services: Services, models: dict[str, str]) -> dict[str, str]:
 
     jobs["queued"] = create_job(services, JobCreate(model_id=models[LONG_NAME], trials=512)).job.id
     jobs["later"] = create_job(services, JobCreate(model_id=models["convolutional"], time_limit_s=600)).job.id
-    DatabaseCostModelStore(services.database, services.blobs).save(
-        StoredCostModel(
-            target_fingerprint=host_target().fingerprint,
-            features_version=1,
-            model=b"ubjson",
-            samples=b"npz",
-            sample_count=10_168,
-            training_set_sha256="ab" * 32,
-            rank_quality={"spearman": 0.8123, "pairwise_accuracy": 0.911},
-        )
-    )
+    add_cost_models(services)
     return jobs
+
+
+def add_cost_models(services: Services) -> None:
+    """Five versions: the first too small to be judged, the last with points to draw."""
+    store = DatabaseCostModelStore(services.database, services.blobs)
+    versions = (
+        (96, {}),
+        (980, {"pairwise_accuracy": 0.784, "top_1": 0.812, "top_5": 0.903}),
+        (3_410, {"pairwise_accuracy": 0.862, "top_1": 0.874, "top_5": 0.951}),
+        (6_200, {"pairwise_accuracy": 0.851, "top_1": 0.902, "top_5": 0.948}),
+        (10_168, {"pairwise_accuracy": 0.911, "top_1": 0.934, "top_5": 0.976}),
+    )
+    for number, (samples, quality) in enumerate(versions, 1):
+        store.save(
+            StoredCostModel(
+                target_fingerprint=host_target().fingerprint,
+                features_version=1,
+                model=b"ubjson" * 10_000 * number,
+                samples=b"npz" * number,
+                sample_count=samples,
+                training_set_sha256=f"{number}b" * 32,
+                rank_quality=quality,
+                held_out=_held_out(random.Random(number)) if number == len(versions) else (),
+            )
+        )
+
+
+def _held_out(rng: random.Random) -> tuple[HeldOutPoint, ...]:
+    """400 points of 12 workloads, each predicted with an error of its own and one of its workload."""
+    points = []
+    for workload in range(12):
+        shift = rng.gauss(0, 0.2)
+        measured = [0.0, *(-min(rng.expovariate(0.7), 4.0) for _ in range(33 if workload < 4 else 32))]
+        points += [
+            HeldOutPoint(
+                workload=workload,
+                measured_log2=round(each, 3),
+                predicted_log2=round(min(0.9 * each - 0.15 + shift + rng.gauss(0, 0.3), 0.2), 3),
+            )
+            for each in measured
+        ]
+    return tuple(points)
 
 
 def tune(services: Services, job_id: str, reporter: JobReporter, *, trials: int, total: int) -> None:
@@ -176,6 +209,8 @@ def tune(services: Services, job_id: str, reporter: JobReporter, *, trials: int,
             estimated_us=told[-1].estimated_us,
         )
     )
+    for drift in (1.0, 1.08):
+        reporter.emit(DriftMeasured(latency_us=412.0 * drift, drift=drift, noise=0.006, timings=2))
     for line in range(30):
         level = "warning" if line == 11 else "info"
         reporter.emit(Log(message=f"batch {line}: {TASKS[line % 4][0]}, 16 trials, best {400 - line} µs", level=level))

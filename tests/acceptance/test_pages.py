@@ -14,7 +14,16 @@ from tests.acceptance.conftest import RESULTS, SIZES, Site, Watch, open_page
 pytestmark = pytest.mark.acceptance
 
 JOBS = ("failed", "many", "no_improvement", "cancelled", "cancelling", "running", "queued")
-PAGES = ("/", "/new", "/new?model={convolutional}", "/models", "/targets", "/cost-models", "/jobs/{running}/trials")
+PAGES = (
+    "/",
+    "/new",
+    "/new?model={convolutional}",
+    "/models",
+    "/targets",
+    "/cost-models",
+    "/cost-models/host",
+    "/jobs/{running}/trials",
+)
 
 
 def _addresses(site: Site) -> Iterator[tuple[str, str]]:
@@ -78,6 +87,9 @@ def test_finished_job_answers_its_three_questions(site: Site, page: Page) -> Non
     expect(page.locator("#answer-speed")).to_contain_text("Against untuned: 24.1×")
     expect(page.locator("#answer-right")).to_contain_text("Verified")
     expect(page.locator("#answer-right")).to_contain_text("1.2e-6")
+    expect(page.locator("#results")).to_contain_text("Machine drift while searching")
+    expect(page.locator("#results")).to_contain_text("1.08× (slowest ÷ fastest")
+    expect(page.locator("#results")).to_contain_text("differ by 0.6 %")
     with page.expect_download() as download:
         page.locator("#download").click()
     assert download.value.suggested_filename == "bundle-host.tar.gz"
@@ -158,6 +170,41 @@ def test_tasks_table_draws_tiles(site: Site, page: Page) -> None:
     assert sum(shares) == pytest.approx(100, abs=1.5)
 
 
+def test_cost_model_answers_how_well_it_ranks(site: Site, page: Page) -> None:
+    page.goto("/cost-models")
+    page.get_by_role("link", name="host", exact=True).click()
+    expect(page.locator("#h-quality")).to_have_text("How well does it rank schedules it has never seen?")
+    figures = page.locator(".answers .a")
+    expect(figures).to_have_text(["91.1 % right", "93.4 % of the best", "97.6 % of the best"])
+    picture = page.locator("svg.scatter")
+    expect(picture.locator(".dot")).to_have_count(400)
+    expect(picture).to_have_attribute("aria-label", re.compile("400 schedules of 12 workloads"))
+    frame = picture.bounding_box()
+    dots = picture.locator(".dot").evaluate_all("dots => dots.map(dot => dot.getBoundingClientRect().toJSON())")
+    assert frame is not None
+    assert all(frame["x"] < dot["left"] and dot["right"] < frame["x"] + frame["width"] for dot in dots)
+    assert all(frame["y"] < dot["top"] and dot["bottom"] < frame["y"] + frame["height"] for dot in dots)
+    counted = page.locator("section[aria-labelledby=h-picture] tbody td:nth-child(2)").all_inner_texts()
+    assert sum(map(int, counted)) == 400, "every point is in the table"
+    expect(page.locator("#versions tr")).to_have_count(5)
+    expect(page.locator("#version-4")).to_contain_text("85.1 %")
+    expect(page.locator("svg.trend")).to_have_attribute("aria-label", re.compile("version 2 78.4 %.*version 5 91.1 %"))
+
+
+def test_cost_model_is_restored_without_scripts(empty_site: Site, browser: Browser) -> None:
+    watch = Watch(host=empty_site.host)
+    seed.add_cost_models(empty_site.services)
+    with open_page(browser, watch, base_url=empty_site.url, size="phone", scripts=False) as page:
+        page.goto("/cost-models/host")
+        page.get_by_role("button", name="Restore version 3").click()
+        expect(page.locator("#versions tr").first).to_contain_text("the same as version 3")
+        expect(page.locator(".answers .a").first).to_have_text("86.2 % right")
+        expect(page.locator("#versions tr")).to_have_count(6)
+        page.get_by_role("button", name="Restore version 1").click()
+        expect(page.locator(".answers .a")).to_have_text("Not measured")
+    watch.assert_clean()
+
+
 def test_theme_is_toggled_and_remembered(site: Site, page: Page) -> None:
     page.goto("/")
     toggle = page.get_by_role("button", name="Use the dark theme")
@@ -186,6 +233,7 @@ def test_empty_site_starts_the_first_job(empty_site: Site, browser: Browser) -> 
             ("/", "No jobs yet"),
             ("/models", "No models yet"),
             ("/cost-models", "No cost model yet"),
+            ("/cost-models/host", "No cost model for host yet"),
         ):
             page.goto(address)
             expect(page.locator(".empty h2")).to_have_text(text)

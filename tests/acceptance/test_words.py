@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 import xml.etree.ElementTree as ElementTree
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,8 +14,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from service.api import problems
-from service.api.schemas import JobSchema
-from service.dashboard import figures, tiles, verdict
+from service.api.schemas import HeldOutPointSchema, JobSchema
+from service.dashboard import figures, ranking, ranking_pictures, tiles, verdict
 from service.dashboard.pages import install_error_pages
 from service.dashboard.start_form import StartForm, parse_shape
 from service.errors import Invalid
@@ -157,6 +159,62 @@ def test_other_knobs_read_as_a_line() -> None:
     assert (
         tiles.other_knobs({**KNOBS, "vector_width": 16, "compute_at": {"pad": "root"}}) == "unroll 16, vector width 16"
     )
+
+
+def points(*places: tuple[float, float]) -> list[HeldOutPointSchema]:
+    """Held-out points that were measured and predicted so many times slower than the best of their workload."""
+    return [
+        HeldOutPointSchema(workload=0, measured_log2=-math.log2(measured), predicted_log2=-math.log2(predicted))
+        for measured, predicted in places
+    ]
+
+
+def test_figures_of_a_cost_model_are_words_with_their_base() -> None:
+    told = ranking.answers({"pairwise_accuracy": 0.9114, "top_1": 0.934, "top_5": 1.0})
+    assert [each.text for each in told] == ["91.1 % right", "93.4 % of the best", "100 % of the best"]
+    assert "Guessing gives 50 %" in told[0].note
+    assert ranking.answers({}) == []
+
+
+def test_held_out_points_lie_where_they_were_measured_and_predicted() -> None:
+    drawing = ElementTree.fromstring(ranking_pictures.scatter(points((1, 1), (4, 4), (2, 8), (16, 0.8))))
+    dots = [(float(each.attrib["cx"]), float(each.attrib["cy"])) for each in drawing.iter("circle")]
+    best, fourfold, thought_slower, thought_faster = dots
+    assert best[0] < thought_slower[0] < fourfold[0] < thought_faster[0]
+    assert thought_slower[1] < fourfold[1] < best[1] < thought_faster[1]
+    diagonal = next(each for each in drawing.iter("path") if each.attrib["class"] == "diagonal")
+    left, base, right, top = (float(number) for number in re.findall(r"[\d.]+", diagonal.attrib["d"]))
+    for x, y in (best, fourfold):
+        assert (x - left) / (right - left) == pytest.approx((base - y) / (base - top), abs=0.001)
+    assert all(left <= x <= right and top <= y <= base for x, y in dots)
+    texts = [each.text for each in drawing.iter("text")]
+    assert texts.count("1×") == texts.count("16×") == 2
+    assert "Measured latency ÷ the workload’s best" in texts
+    assert next(drawing.iter("title")).text == "Workload 1: measured 1.00×, predicted 1.00×"
+
+
+def test_no_points_and_one_version_have_no_picture() -> None:
+    assert ranking_pictures.scatter([]) == ""
+    assert ranking_pictures.trend([(1, 0.9)]) == ""
+    assert "style=" not in ranking_pictures.scatter(points((1, 1))) + ranking_pictures.trend([(1, 0.4), (3, 0.9)])
+
+
+def test_trend_rises_with_accuracy() -> None:
+    drawing = ElementTree.fromstring(ranking_pictures.trend([(2, 0.7), (3, 0.9), (5, 0.8)]))
+    line = next(each for each in drawing.iter("path")).attrib["d"]
+    heights = [float(number) for number in re.findall(r" ([\d.]+)", line)]
+    assert heights[1] < heights[2] < heights[0]
+    assert drawing.attrib["aria-label"] == "Pairwise accuracy: version 2 70.0 %, version 3 90.0 %, version 5 80.0 %"
+
+
+def test_bands_hold_every_point_once() -> None:
+    told = ranking.bands(points((1, 1.5), (1.1, 0.9), (1.1, 1.1), (2, 3), (64, 20)))
+    assert [(each.measured, each.count, each.median) for each in told] == [
+        ("1 to 1.25×", 3, "1.10×"),
+        ("2 to 4×", 1, "3.00×"),
+        ("8× and more", 1, "20.0×"),
+    ]
+    assert told[0].middle_half == "1.00 to 1.30×"
 
 
 @pytest.mark.parametrize("text", ["1x3x8x8", "1×3×8×8", "1, 3, 8, 8", " 1 3 8 8 "])

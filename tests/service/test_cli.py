@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
 from service import cli, embedded
 from service.app import create_app
 from service.cli.values import InvalidOption, parse_bytes, parse_duration_s, parse_shapes, show_us
 from service.settings import Settings
-from tests.service.conftest import FAKE_JOB
+from service.stores import DatabaseCostModelStore
+from tests.service.conftest import FAKE_JOB, services_of
+from tests.service.versions import POINTS, stored
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -121,6 +125,26 @@ def test_reading_commands_speak_json(tessera: Run) -> None:
     assert json.loads(tessera("jobs", "list", "--json")[1]) == []
     assert tessera("records", "export") == (0, "", "")
     assert json.loads(tessera("doctor", "--json")[1])["checks"]
+
+
+def test_cost_models_are_shown_with_their_figures_in_columns(tessera: Run, tmp_path: Path) -> None:
+    with TestClient(create_app(Settings(data_dir=tmp_path / "data"), engine=False)) as client:
+        services = services_of(client)
+        store = DatabaseCostModelStore(services.database, services.blobs)
+        store.save(stored(b"young", samples=40, rank_quality={}))
+        store.save(stored(b"grown", samples=400, held_out=POINTS))
+    status, out, _err = tessera("cost-models", "show", "host")
+    header, _rule, newest, oldest = [line for line in out.splitlines() if line.strip()]
+    assert (status, re.split(r"  +", header.strip())) == (
+        0,
+        ["version", "samples", "trained", "pairwise accuracy", "top-1", "top-5"],
+    )
+    assert (newest.split()[:2], newest.split()[-3:]) == (["2", "400"], ["0.900", "0.800", "0.950"])
+    assert (oldest.split()[:2], oldest.split()[-3:]) == (["1", "40"], ["–", "–", "–"])
+    detail = json.loads(tessera("cost-models", "show", "host", "--json")[1])
+    assert len(detail["held_out"]) == len(POINTS)
+    assert [version["version"] for version in detail["versions"]] == [2, 1]
+    assert "0.950" in tessera("cost-models", "list")[1]
 
 
 def test_db_check_says_whether_to_upgrade(tessera: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -10,9 +11,12 @@ import pytest
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import IntegrityError
 
+from service.blobs import BlobStore
 from service.database import Database
 from service.database.tables import Job, Model, Samples, metadata
 from service.database.upgrade import differences, head_revision, read_revisions, upgrade
+from service.stores import DatabaseCostModelStore
+from tuner.cost_model_store import HeldOutPoint
 
 
 def test_migrations_make_the_tables_of_the_code(database: Database) -> None:
@@ -47,6 +51,43 @@ def test_the_chain_goes_down_again(database: Database) -> None:
     assert inspect(database.engine).get_table_names() == ["alembic_version"]
     assert upgrade(database).current == head_revision()
     assert differences(database) == []
+
+
+def test_cost_models_of_the_first_revision_are_kept_without_points(database: Database, tmp_path: Path) -> None:
+    from alembic import command
+
+    from service.database.upgrade import _config
+
+    blobs = BlobStore(tmp_path / "blobs")
+    booster, samples = blobs.put_bytes(b"ubjson"), blobs.put_bytes(b"npz")
+    with database.engine.begin() as connection:
+        command.downgrade(_config(connection), "0001")
+        assert "held_out" not in {column["name"] for column in inspect(connection).get_columns("cost_models")}
+        connection.execute(
+            text(
+                "INSERT INTO cost_models VALUES ('f', 1, 1, :model, :samples, 6, 100, 'ab',"
+                " '{\"pairwise_accuracy\": 0.9}', '2026-11-01 10:00:00')"
+            ),
+            {"model": booster.sha256, "samples": samples.sha256},
+        )
+    assert upgrade(database).at_head
+    assert differences(database) == []
+    store = DatabaseCostModelStore(database, blobs)
+    loaded = store.load("f")
+    assert loaded is not None
+    assert (loaded.model, loaded.rank_quality, loaded.held_out) == (b"ubjson", {"pairwise_accuracy": 0.9}, ())
+    point = HeldOutPoint(workload=0, measured_log2=-1.0, predicted_log2=0.5)
+    assert store.save(replace(loaded, held_out=(point,))) == 2
+    newer = store.load("f")
+    assert newer is not None
+    assert newer.held_out == (point,)
+    assert store.restore("f", 1) == 3
+    restored = store.load("f")
+    assert restored is not None
+    assert restored.held_out == ()
+    with database.engine.begin() as connection:
+        command.downgrade(_config(connection), "0001")
+        assert connection.scalar(text("SELECT count(*) FROM cost_models")) == 3
 
 
 def test_two_upgrades_at_once_are_one(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.app import create_app
+from service.database.upgrade import head_revision
 from service.errors import DataDirInUse
 from service.settings import Settings
 from tests.service.conftest import ROOT, until, upload
@@ -116,7 +117,11 @@ def test_an_open_stream_does_not_keep_it_alive(tmp_path: Path, model_file: Path)
 
 
 def test_readiness_names_what_is_wrong(client: TestClient) -> None:
-    assert client.get("/readyz").json()["checks"][0] == {"name": "database", "ok": True, "detail": "revision 0001"}
+    assert client.get("/readyz").json()["checks"][0] == {
+        "name": "database",
+        "ok": True,
+        "detail": f"revision {head_revision()}",
+    }
     from sqlalchemy import text
 
     with client.app.state.services.database.write() as session:  # type: ignore[attr-defined]

@@ -97,7 +97,7 @@ function listen() {
     if (trials.add(JSON.parse(event.data))) drawSoon();
   });
   source.addEventListener("log", (event) => addLine(Number(event.lastEventId), JSON.parse(event.data)));
-  for (const kind of ["state", "stage", "preflight", "tasks", "recall", "progress", "baseline", "result"]) source.addEventListener(kind, refreshSoon);
+  for (const kind of ["state", "stage", "preflight", "tasks", "recall", "progress", "drift", "baseline", "result"]) source.addEventListener(kind, refreshSoon);
   // The server closes the stream behind this; an open source would come back and ask again.
   source.addEventListener("end", () => {
     source.close();
