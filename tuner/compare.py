@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tuner.frontend.tensors import TensorSpec
-from tuner.network_process import Kind, NetworkProcess, Sample
+from tuner.network_process import CONTENDER, Kind, NetworkProcess, Sample
 
 # ONNX Runtime's threads spin for up to 30 ms after a run (measured on two cores); whoever is next waits them out.
 _SETTLE_S = 0.05
@@ -22,10 +22,14 @@ _MAX_RUNS_PER_TURN = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """A network to be timed: a compiled ``module.so`` (kind ``tvm``) or an ONNX file (kind ``onnxruntime``)."""
+    """A network to be timed: a compiled ``module.so`` (kind ``tvm``) or an ONNX file (kind ``onnxruntime``).
+
+    Another ``program`` (see `NetworkProcess`) runs a file of that kind by another engine.
+    """
 
     path: Path
     kind: Kind = "tvm"
+    program: str = CONTENDER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +69,9 @@ def compare(
         latencies: dict[str, list[float]] = {name: [] for name in contenders}
         rounds = dict.fromkeys(contenders, 0)
         for name, contender in contenders.items():
-            network = NetworkProcess(contender.path, kind=contender.kind, threads=threads, name=name)
+            network = NetworkProcess(
+                contender.path, kind=contender.kind, threads=threads, name=name, program=contender.program
+            )
             networks[name] = stack.enter_context(network)
             network.run([sample], names, [])
         started = time.monotonic()

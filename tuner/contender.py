@@ -10,6 +10,8 @@ code prints goes to standard error):
 ``{"run": IN.npz, "to": OUT.npz}``: runs every sample, arrays are named ``{sample}.{position}``; answers like ``time``
 ``{"time": runs}``: times single runs on the first sample of the last ``run``; answers ``{"latency_us": [...]}``
 ``{"error": message}`` answers a request that failed.
+
+Benchmarks time other engines by the same protocol: a program of theirs hands its `Network` to `serve`.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,7 @@ import numpy as np
 _PR_SET_PDEATHSIG = 1
 
 
-class _Contender:
+class Network:
     """A loaded network: ``prepare`` keeps inputs in the network's own form, ``launch`` runs them, ``fetch`` copies."""
 
     def prepare(self, arrays: Sequence[np.ndarray]) -> Any:
@@ -42,7 +44,7 @@ class _Contender:
         raise NotImplementedError
 
 
-class _Compiled(_Contender):
+class _Compiled(Network):
     def __init__(self, path: str) -> None:
         os.environ["TVM_USE_RUNTIME_LIB"] = "1"
         import tvm
@@ -63,7 +65,7 @@ class _Compiled(_Contender):
         return [output.numpy() for output in outputs]
 
 
-class _OnnxRuntime(_Contender):
+class _OnnxRuntime(Network):
     def __init__(self, path: str, threads: int) -> None:
         import onnxruntime
 
@@ -90,12 +92,17 @@ def main() -> int:
     parser.add_argument("--kind", choices=["tvm", "onnxruntime"], required=True)
     parser.add_argument("--threads", type=int, required=True)
     given = parser.parse_args()
+    return serve(lambda: _Compiled(given.path) if given.kind == "tvm" else _OnnxRuntime(given.path, given.threads))
+
+
+def serve(load: Callable[[], Network]) -> int:
+    """Load a network, imports included, and answer requests until standard input closes; returns the exit status."""
     _die_with_parent()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     try:
         started = time.perf_counter()
-        network = _Compiled(given.path) if given.kind == "tvm" else _OnnxRuntime(given.path, given.threads)
+        network = load()
         answers.write(json.dumps({"load_s": time.perf_counter() - started}) + "\n")
     except Exception as error:
         answers.write(json.dumps({"error": _shown(error)}) + "\n")
@@ -122,7 +129,7 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _prepare(network: _Contender, path: str) -> list[Any]:
+def _prepare(network: Network, path: str) -> list[Any]:
     with np.load(path, allow_pickle=False) as given:
         arrays = {name: given[name] for name in given.files}
     samples = 1 + max(int(name.partition(".")[0]) for name in arrays)
@@ -130,7 +137,7 @@ def _prepare(network: _Contender, path: str) -> list[Any]:
     return [network.prepare([arrays[f"{s}.{p}"] for p in range(positions)]) for s in range(samples)]
 
 
-def _run(network: _Contender, prepared: list[Any], path: str) -> list[float]:
+def _run(network: Network, prepared: list[Any], path: str) -> list[float]:
     outputs: dict[str, Any] = {}
     latencies = []
     for sample, arguments in enumerate(prepared):
@@ -143,7 +150,7 @@ def _run(network: _Contender, prepared: list[Any], path: str) -> list[float]:
     return latencies
 
 
-def _time_us(network: _Contender, arguments: Any, runs: int) -> list[float]:
+def _time_us(network: Network, arguments: Any, runs: int) -> list[float]:
     latencies = []
     for _ in range(runs):
         started = time.perf_counter()

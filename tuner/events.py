@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Protocol
 
+from tuner.search.alternatives import Alternative
+
 
 class Stage(StrEnum):
     """The steps of a job, in order; DESIGN's ``stage``."""
@@ -57,8 +59,8 @@ class Preflight(Event):
 class TaskSummary:
     """One task as the tasks table shows it.
 
-    ``weight`` is how often it occurs in the model, ``untuned_us`` the latency of its starting schedule once
-    that was measured. ``tunable`` is False for symbolic tasks and tasks without a design space.
+    ``weight`` is how often it occurs in the model. ``tunable`` is False for symbolic tasks and tasks without a design
+    space. ``alternative`` is set where the network needs either this task or others (`tuner.search.alternatives`).
     """
 
     key: str
@@ -67,6 +69,7 @@ class TaskSummary:
     weight: int
     flops: float
     tunable: bool = True
+    alternative: Alternative | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +108,10 @@ class TrialMeasured(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Progress(Event):
-    """Sent once at the start of tuning (records of earlier jobs counted) and after every batch.
+    """Sent at the start of tuning (records of earlier jobs counted), after every batch, and where a later stage begins.
 
-    ``first`` estimate included: a second job's first Progress already shows what the first one found.
+    The estimate is there from the first one on: a second job's first Progress shows what the first job found.
+    ``fraction`` is of the search's budget; ``eta_s`` counts what comes after the search too, as far as it is known.
     """
 
     kind: ClassVar[str] = "progress"
@@ -116,6 +120,21 @@ class Progress(Event):
     fraction: float
     eta_s: float | None
     estimated_us: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftMeasured(Event):
+    """How steady the machine is, about twice a minute while it searches: one kernel of the job, timed again and again.
+
+    ``latency_us`` is its latest timing, ``drift`` its slowest ÷ its fastest so far, ``noise`` by how much two timings
+    side by side differ, as a share, ``timings`` how many there were.
+    """
+
+    kind: ClassVar[str] = "drift"
+    latency_us: float
+    drift: float
+    noise: float
+    timings: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from tuner.errors import WorkerError
 
 Sample = Mapping[str, np.ndarray]
 Kind = Literal["tvm", "onnxruntime"]
+CONTENDER = "tuner.contender"
 
 
 class NetworkProcess:
@@ -27,10 +28,13 @@ class NetworkProcess:
 
     Every method raises `WorkerError` when the child dies, answers an error, or misses its deadline.
     ``load_s`` is what loading took inside the child (imports included), ``first_run_us`` the latency of the first
-    sample of the last `run`: cold, but good enough to tell how slow a network is.
+    sample of the last `run`: cold, but good enough to tell how slow a network is. ``program`` is the module that runs
+    in the child: `tuner.contender`, or one that speaks its protocol.
     """
 
-    def __init__(self, path: Path, *, kind: Kind, threads: int, name: str | None = None) -> None:
+    def __init__(
+        self, path: Path, *, kind: Kind, threads: int, name: str | None = None, program: str = CONTENDER
+    ) -> None:
         self.name = name or path.name
         self.first_run_us = 0.0
         self._directory = tempfile.TemporaryDirectory(prefix="network-")
@@ -46,7 +50,7 @@ class NetworkProcess:
         self._errors = Path(self._directory.name) / "stderr"
         with self._errors.open("wb") as errors:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "tuner.contender", str(path), "--kind", kind, "--threads", str(threads)],
+                [sys.executable, "-m", program, str(path), "--kind", kind, "--threads", str(threads)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -69,6 +69,11 @@ class Record:
             raise ValueError("a record has either a latency or a failure")
 
 
+def failed_traces(records: Iterable[Record]) -> set[str]:
+    """The schedules with any record of a failure: one that was timed may have been found wrong later."""
+    return {record.trace for record in records if record.failure is not None}
+
+
 class RecordStore(Protocol):
     """Where workloads and records live. One contract suite runs over every implementation.
 

@@ -16,7 +16,7 @@ import numpy as np
 import tvm
 from tvm.target import Target
 
-from schedules.graph.pipeline import fuse, prepare
+from schedules.graph.pipeline import prepare
 from tuner.bundle import bundle_name, write_bundle
 from tuner.compare import Contender, Latency, choose, compare
 from tuner.compile import build_scheduled, build_untuned
@@ -28,6 +28,7 @@ from tuner.events import (
     Finished,
     Log,
     Preflight,
+    Progress,
     Stage,
     StageStarted,
     TasksExtracted,
@@ -37,12 +38,14 @@ from tuner.frontend.convert import ImportedModel, import_model
 from tuner.manifest import describe
 from tuner.measure.builder import BuildPool
 from tuner.measure.runner import LocalRunner
-from tuner.records import Record, RecordStore
+from tuner.plan import Plan, compare_ways, needed_tasks
+from tuner.records import RecordStore
 from tuner.reference import load_samples, random_samples, reference_outputs
 from tuner.request import TuneRequest, TuneResult
 from tuner.tasks import ExtractedTask, extract_tasks
 from tuner.tuning import Tuning, TuningSummary
 from tuner.verify import NumericsReport, verify_module
+from tuner.ways import Ways
 from tuner.winners import Winners
 
 Sample = Mapping[str, np.ndarray]
@@ -67,14 +70,6 @@ class _Checked:
     numerics: NumericsReport
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Schedules:
-    """What the network is built with, by task: measured and checked winners, and traces for all other tasks."""
-
-    winners: Mapping[str, Record]
-    defaults: Mapping[str, list[str]]
-
-
 @dataclass(kw_only=True, eq=False)
 class _Job:
     request: TuneRequest
@@ -94,28 +89,34 @@ class _Job:
         self._begin(Stage.PARTITION)
         prepared = prepare(model.module)
         self._begin(Stage.EXTRACT)
-        fused = fuse(prepared, Target(request.target.tvm))
-        tasks = self._extract(fused)
+        budget = request.budget if request.measure == "device" else None
+        ways = Ways(prepared, Target(request.target.tvm), budget=budget)
+        tasks = self._extract(ways.forms)
         untuned = self._untuned(model)
         self._begin(Stage.TUNE)
-        schedules, summary = self._tune(tasks)
-        self._begin(Stage.BUILD)
-        module = self._build(fused, tasks, schedules, defaults=True)
-        self._begin(Stage.VERIFY)
+        plan, summary = self._tune(tasks)
+        self._begin(Stage.BUILD, summary)
+        module = self._build("tuned", ways, tasks, plan)
+        self._begin(Stage.VERIFY, summary)
         tuned = self._verify(module, model)
+        if not tuned.numerics.passed and plan.uses_winograd:
+            self._log("The build with Winograd's convolutions is wrong; trying without them.", level="warning")
+            plan = plan.directly(tasks)
+            tuned = self._verify(self._build("direct", ways, tasks, plan), model)
         if not tuned.numerics.passed:
             # Winners were each checked alone, default schedules were not: leave those out.
             self._log("The build with default schedules is wrong; trying without them.", level="warning")
-            tuned = self._verify(self._build(fused, tasks, schedules, defaults=False), model)
-        self._begin(Stage.BENCHMARK)
+            tuned = self._verify(self._build("winners", ways, tasks, plan.without_defaults()), model)
+        self._begin(Stage.BENCHMARK, summary)
         outcome, shipped, latencies = self._compare(tuned, untuned, model)
-        self._begin(Stage.PACKAGE)
+        self._begin(Stage.PACKAGE, summary)
         build = "tuned" if shipped is tuned else "untuned"
-        records = schedules.winners if shipped is tuned else {}
+        records = plan.winners if shipped is tuned else {}
         search = {
             **summary.as_dict(),
-            "tasks": len(tasks),
+            "tasks": len(needed_tasks(tasks, plan.ways)),
             "tasks_tuned": len(records),
+            "convolutions": plan.convolutions(),
             "job_seconds": round(time.monotonic() - started, 1),
         }
         bundle = request.work_dir / bundle_name(request.model_name, request.target.name)
@@ -140,8 +141,20 @@ class _Job:
         self._finish(outcome, shipped.numerics, latencies, build=build)
         return TuneResult(outcome=outcome, bundle=bundle, manifest=manifest)
 
-    def _begin(self, stage: Stage) -> None:
+    def _begin(self, stage: Stage, summary: TuningSummary | None = None) -> None:
+        """Say that a stage begins, and behind the search what is left of the time that was expected for the rest."""
         self.sink.emit(StageStarted(stage=stage))
+        if summary is not None and self.request.measure == "device":
+            left_s = self._search_ended + summary.finishing_s - time.monotonic()
+            self.sink.emit(
+                Progress(
+                    trials_done=summary.trials,
+                    trials_total=self.request.budget.trials,
+                    fraction=1.0,
+                    eta_s=left_s if left_s > 0 else None,
+                    estimated_us=summary.estimated_us,
+                )
+            )
 
     def _log(self, message: str, *, level: str = "info") -> None:
         self.sink.emit(Log(message=message, level=level))
@@ -160,8 +173,8 @@ class _Job:
         )
         return samples, list(reference)
 
-    def _extract(self, fused: tvm.IRModule) -> list[ExtractedTask]:
-        tasks = extract_tasks(fused, self.request.target, seed=self.request.seed)
+    def _extract(self, forms: Sequence[tvm.IRModule]) -> list[ExtractedTask]:
+        tasks = extract_tasks(forms, self.request.target, seed=self.request.seed)
         self.sink.emit(
             TasksExtracted(
                 tasks=tuple(
@@ -172,6 +185,7 @@ class _Job:
                         weight=task.tuning.weight,
                         flops=task.tuning.workload.flops,
                         tunable=task.tunable,
+                        alternative=task.tuning.alternative,
                     )
                     for task in tasks
                 )
@@ -185,7 +199,9 @@ class _Job:
     def _untuned(self, model: ImportedModel) -> Path:
         """TVM's default build, timed once so that the search's progress has something to stand against."""
         module = self._scratch / "untuned.so"
+        started = time.monotonic()
         build_untuned(model.module, module, spec=self.request.target)
+        built = time.monotonic()
         if self.request.measure == "device":
             latencies = self._timed({"untuned": module}, model, time_budget_s=_BASELINE_BUDGET_S)
             self.sink.emit(
@@ -195,9 +211,11 @@ class _Job:
                     onnxruntime_us=latencies["onnxruntime"].median_us,
                 )
             )
+        # The tuned network is built once, then timed for longer than the untuned one here, beside it.
+        self._afterwards_s = built - started + 2 * (time.monotonic() - built)
         return module
 
-    def _tune(self, tasks: Sequence[ExtractedTask]) -> tuple[_Schedules, TuningSummary]:
+    def _tune(self, tasks: Sequence[ExtractedTask]) -> tuple[Plan, TuningSummary]:
         spec, request = self.request.target, self.request
         tunable = [task.tuning for task in tasks if task.tunable]
         with BuildPool(spec, workers=spec.threads) as builder, LocalRunner(threads=spec.threads) as runner:
@@ -211,9 +229,17 @@ class _Job:
                 sink=self.sink,
                 scratch=self._scratch,
                 seed=request.seed,
+                afterwards_s=self._afterwards_s,
             )
             summary = tuning.run(request.budget) if request.measure == "device" else tuning.recall_only()
+            self._search_ended = time.monotonic()
             self._log(f"search ended by {summary.ended_by}: {summary.trials} trials in {summary.seconds:.0f} s")
+            if summary.drift is not None and summary.noise is not None:
+                self._log(f"machine drift while searching: {summary.drift:.2f}×, noise {summary.noise:.1%}")
+            ways, compared_us = compare_ways(tasks, tuning.loop.best_us)
+            for choice, latencies in compared_us.items():
+                each = ", ".join(f"{way} {latency_us:.0f} µs" for way, latency_us in latencies.items())
+                self._log(f"convolution {choice}: {each}; computed {ways[choice]}")
             winners = Winners(
                 target=spec,
                 store=self.store,
@@ -223,24 +249,18 @@ class _Job:
                 scratch=self._scratch,
                 seed=request.seed,
                 measure=request.measure == "device",
-            ).choose(tunable)
+                drift=summary.drift,
+            ).choose([task.tuning for task in needed_tasks(tasks, ways) if task.tunable])
             untuned = [task for task in tunable if task.key not in winners]
             defaults = {task.key: tuning.default_traces(task) for task in untuned}
-        return _Schedules(winners=winners, defaults=defaults), summary
+        return Plan(ways=ways, compared_us=compared_us, winners=winners, defaults=defaults), summary
 
-    def _build(
-        self, fused: tvm.IRModule, tasks: Sequence[ExtractedTask], schedules: _Schedules, *, defaults: bool
-    ) -> Path:
-        """The network with the winners' schedules, and with ``defaults`` our default schedule for every other task."""
+    def _build(self, name: str, ways: Ways, tasks: Sequence[ExtractedTask], plan: Plan) -> Path:
+        """The network with the winners' schedules, and default schedules for every other task."""
         spec = self.request.target
-        traces: dict[str, list[str]] = {}
-        for task in tasks:
-            winner = schedules.winners.get(task.tuning.key)
-            found = schedules.defaults.get(task.tuning.key, []) if defaults else []
-            for name in task.functions:
-                traces[name] = ([winner.trace] if winner else []) + found
-        module = self._scratch / ("tuned.so" if defaults else "winners.so")
-        unscheduled = build_scheduled(fused, traces, module, spec=spec)
+        module = self._scratch / f"{name}.so"
+        fused = ways.fused(plan.ways)
+        unscheduled = build_scheduled(fused, plan.traces(fused, tasks), module, spec=spec)
         if unscheduled:
             self._log(f"without a schedule: {', '.join(unscheduled)}", level="warning")
         return module

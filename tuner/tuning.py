@@ -15,10 +15,13 @@ from schedules.decisions import DecisionSpace
 from schedules.knobs import knobs_of_decisions
 from tuner.cost_model import Samples, XGBCostModel
 from tuner.cost_model_store import CostModelStore
-from tuner.events import EventSink, Log, Progress, TaskRecalled, TrialMeasured
+from tuner.events import DriftMeasured, EventSink, Log, Progress, TaskRecalled, TrialMeasured
+from tuner.measure.drift import ReferenceKernel
 from tuner.measure.jobs import Builder, BuildJob, Built, Failure, Runner, TaskSource, Timed, new_library
-from tuner.records import Record, RecordStore, Workload
+from tuner.outlook import Outlook
+from tuner.records import Record, RecordStore, Workload, failed_traces
 from tuner.request import Budget
+from tuner.search.alternatives import Alternative
 from tuner.search.draft import Draft
 from tuner.search.features import FEATURES_VERSION, Machine
 from tuner.search.loop import Batch, LoopConfig, Outcome, SearchLoop, SearchTask
@@ -37,6 +40,7 @@ class TuningTask:
     workload: Workload
     weight: int
     spaces: list[DecisionSpace]
+    alternative: Alternative | None = None
 
     @property
     def source(self) -> TaskSource:
@@ -45,16 +49,34 @@ class TuningTask:
 
 @dataclass(frozen=True, kw_only=True)
 class TuningSummary:
-    """What a search spent and why it ended (``budget``, ``time``, ``converged`` or ``exhausted``)."""
+    """What a search spent and why it ended: ``budget`` (of trials), ``time``, ``converged`` (no batch was worth it),
+    ``exhausted`` (every candidate was tried) or ``unmeasured``.
+
+    ``finishing_s`` is what the rest of the job is expected to take. ``drift`` is the slowest timing of one kernel over
+    the search ÷ its fastest, ``noise`` by how much two timings side by side differ, as a share; None when nothing was
+    measured.
+    """
 
     trials: int
     failures: int
     seconds: float
     ended_by: str
     estimated_us: float
+    finishing_s: float = 0.0
+    drift: float | None = None
+    noise: float | None = None
 
     def as_dict(self) -> dict[str, object]:
-        return asdict(self) | {"seconds": round(self.seconds, 1)}
+        """What the manifest keeps."""
+        return {
+            "trials": self.trials,
+            "failures": self.failures,
+            "seconds": round(self.seconds, 1),
+            "ended_by": self.ended_by,
+            "estimated_us": self.estimated_us,
+            "drift": None if self.drift is None else round(self.drift, 4),
+            "noise": None if self.noise is None else round(self.noise, 4),
+        }
 
 
 @dataclass(kw_only=True, eq=False)
@@ -62,7 +84,8 @@ class Tuning:
     """A search over the tasks of one network on one target.
 
     ``builder`` and ``runner`` are owned by the caller. Every batch's records are in ``store`` before the next one is
-    proposed, so that a job that dies loses one batch at most.
+    proposed, so that a job that dies loses one batch at most. ``afterwards_s`` is what the caller expects to take after
+    the search whatever it finds, for the estimate of the time left.
     """
 
     tasks: Sequence[TuningTask]
@@ -76,8 +99,10 @@ class Tuning:
     seed: int
     config: LoopConfig = field(default_factory=LoopConfig)
     clock: Callable[[], float] = time.monotonic
+    afterwards_s: float = 0.0
 
     def __post_init__(self) -> None:
+        self._reference = ReferenceKernel(self.runner, scratch=self.scratch, clock=self.clock)
         self._trials = self._trials_before = 0
         self._failures = 0
         self._by_key = {task.key: task for task in self.tasks}
@@ -89,6 +114,7 @@ class Tuning:
                     weight=task.weight,
                     flops=task.workload.flops,
                     spaces=task.spaces,
+                    alternative=task.alternative,
                 )
                 for task in self.tasks
             ],
@@ -107,29 +133,46 @@ class Tuning:
         self._trials = self._trials_before = len(earlier)
         self._failures = sum(1 for record in earlier if record.failure is not None)
         self._report(budget, started)
-        ended_by = "converged"
-        while True:
-            left = (budget.trials - self._trials) if budget.trials is not None else self.config.batch * 64
-            if budget.time_limit_s is not None and self.clock() - started >= budget.time_limit_s:
-                ended_by = "time"
-                break
-            if left <= 0:
-                ended_by = "budget"
-                break
-            batch = self.loop.propose(left)
-            if batch is None:
-                break
-            self._measure(batch)
-            self._report(budget, started)
+        try:
+            ended_by = self._search(budget, started)
+            self._follow_drift()
+        finally:
+            self._reference.close()
         seconds = self.clock() - started
+        finishing_s = self._report(budget, started, ended=True).finishing_s
         self._save_cost_model()
+        steadiness = self._reference.steadiness
         return TuningSummary(
             trials=self._trials,
             failures=self._failures,
             seconds=seconds,
             ended_by=ended_by,
             estimated_us=self.loop.estimated_us(),
+            finishing_s=finishing_s,
+            drift=steadiness.drift if steadiness else None,
+            noise=steadiness.noise if steadiness else None,
         )
+
+    def _search(self, budget: Budget, started: float) -> str:
+        """Measure batch after batch; why that ended."""
+        while True:
+            left = (budget.trials - self._trials) if budget.trials is not None else self.config.batch * 64
+            if budget.time_limit_s is not None and self.clock() - started >= budget.time_limit_s:
+                return "time"
+            if left <= 0:
+                return "budget"
+            batch = self.loop.propose(left)
+            if batch is None:
+                return "exhausted" if self.loop.exhausted else "converged"
+            self._measure(batch)
+            if self._reference.is_due:
+                self._follow_drift()
+            self._report(budget, started)
+
+    def _follow_drift(self) -> None:
+        steadiness = self._reference.time()
+        if steadiness is not None:
+            self.sink.emit(DriftMeasured(**asdict(steadiness)))
 
     def recall_only(self) -> TuningSummary:
         """No measuring: what earlier jobs stored is all there is (DESIGN's outcome ``unmeasured``)."""
@@ -159,7 +202,9 @@ class Tuning:
             self.store.add_workload(task.workload)
             seen = self.store.seen(task.workload.key, target_fingerprint=self.target.fingerprint)
             self.loop.recall(task.key, seen)
-            best = min(seen, key=lambda record: record.latency_us or math.inf, default=None)
+            failed = failed_traces(seen)
+            sound = [record for record in seen if record.trace not in failed]
+            best = min(sound, key=lambda record: record.latency_us or math.inf, default=None)
             if best is not None and best.latency_us is not None:
                 self.sink.emit(TaskRecalled(task=task.key, best_us=best.latency_us, knobs=best.knobs))
         return self.store.own()
@@ -167,14 +212,15 @@ class Tuning:
     def _measure(self, batch: Batch) -> None:
         task = self._by_key[batch.task.key]
         jobs = [self._job(task, draft) for draft in batch.drafts]
-        built = self.builder.build(jobs)
-        runnable = [item for item in built if isinstance(item, Built)]
         best_us = self.loop.best_us(task.key)
         try:
+            built = self.builder.build(jobs)
+            runnable = [item for item in built if isinstance(item, Built)]
             timed = self.runner.time(runnable, best_us=best_us)
+            self._reference.offer(runnable, timed)
         finally:
-            for item in runnable:
-                item.library.unlink(missing_ok=True)
+            for job in jobs:
+                job.output.unlink(missing_ok=True)
         timings = iter(timed)
         results = [next(timings) if isinstance(item, Built) else item for item in built]
         taken = [self._taken(task, draft, item) for draft, item in zip(batch.drafts, built, strict=True)]
@@ -185,8 +231,14 @@ class Tuning:
         ]
         self.store.add(records)
         outcomes = [
-            Outcome(draft=draft, latency_us=record.latency_us, cost_s=record.cost_s)
-            for draft, record in zip(taken, records, strict=True)
+            Outcome(
+                draft=draft,
+                latency_us=record.latency_us,
+                cost_s=record.cost_s,
+                failure=record.failure,
+                build_s=item.cost_s,
+            )
+            for draft, record, item in zip(taken, records, built, strict=True)
         ]
         self.loop.observe(batch, outcomes)
         self._emit_trials(task, records, best_us)
@@ -254,26 +306,25 @@ class Tuning:
                 )
             )
 
-    def _report(self, budget: Budget, started: float) -> None:
-        spent_s = self.clock() - started
-        here = self._trials - self._trials_before
-        fractions, etas = [0.0], []
-        if budget.trials is not None:
-            fractions.append(self._trials / budget.trials)
-            if here:
-                etas.append(spent_s / here * (budget.trials - self._trials))
-        if budget.time_limit_s is not None:
-            fractions.append(spent_s / budget.time_limit_s)
-            etas.append(max(0.0, budget.time_limit_s - spent_s))
+    def _report(self, budget: Budget, started: float, *, ended: bool = False) -> Outlook:
+        outlook = Outlook(
+            budget=budget,
+            trials=self._trials,
+            trials_here=self._trials - self._trials_before,
+            spent_s=self.clock() - started,
+            winners=sum(1 for task in self.tasks if self.loop.best_us(task.key) is not None),
+            afterwards_s=self.afterwards_s,
+        )
         self.sink.emit(
             Progress(
                 trials_done=self._trials,
                 trials_total=budget.trials,
-                fraction=min(1.0, max(fractions)),
-                eta_s=min(etas) if etas else None,
+                fraction=1.0 if ended else outlook.fraction,
+                eta_s=outlook.finishing_s if ended else outlook.eta_s,
                 estimated_us=self.loop.estimated_us(),
             )
         )
+        return outlook
 
     def _stored_ranker(self) -> XGBCostModel | None:
         stored = self.models.load(self.target.fingerprint)

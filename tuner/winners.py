@@ -15,13 +15,20 @@ import numpy as np
 
 from tuner.events import EventSink, Log
 from tuner.measure.jobs import Agreement, Builder, BuildJob, Built, Failure, Runner, Timed, new_library
-from tuner.records import FailureKind, Record, RecordStore
+from tuner.records import FailureKind, Record, RecordStore, failed_traces
+from tuner.search.alternatives import network_us
 from tuner.targets import TargetSpec
 from tuner.tuning import TuningTask
 
-_FINALISTS = 4
-# Timings of one candidate differ by this much between minutes on a shared machine.
-_NOISE = 1.1
+# How many finalists a task has, and how often they are timed: more where a task is a noticeable part of the network.
+_FINALISTS, _FINALISTS_OF_HEAVY = 4, 8
+_ROUNDS, _ROUNDS_OF_HEAVY = 1, 3
+_HEAVY_SHARE = 0.01
+# How far behind the first a finalist may be: at least what quick code generation and a timing cut short change a
+# latency by, at most what timings of one candidate differ by between minutes on a shared machine.
+_NEAR_AT_LEAST, _NEAR_AT_MOST = 1.04, 1.1
+# After the first round those this far behind the best leave: its timings are the minimum of eight runs side by side.
+_STILL_NEAR = 1.03
 # Schedules reorder sums: the same bound as end to end (DESIGN's "verified").
 _MAX_REL_ERROR = 1e-4
 
@@ -34,7 +41,10 @@ class CheckingRunner(Runner, Protocol):
 
 @dataclass(kw_only=True, eq=False)
 class Winners:
-    """Chooses winners from everything the store knows of a task on a target."""
+    """Chooses winners from everything the store knows of a task on a target.
+
+    ``drift`` is how far the machine drifted while it was measured (`TuningSummary`): records within it are level.
+    """
 
     target: TargetSpec
     store: RecordStore
@@ -44,6 +54,7 @@ class Winners:
     scratch: Path
     seed: int
     measure: bool = True
+    drift: float | None = None
 
     def choose(self, tasks: Sequence[TuningTask]) -> dict[str, Record]:
         """The checked best record of every task that has one, by task key.
@@ -51,59 +62,94 @@ class Winners:
         A schedule that fails its check is recorded as failed (`FailureKind.WRONG_RESULT`, mostly), never used again,
         and the next best takes its place.
         """
+        finalists = {task.key: self._finalists(task) for task in tasks}
+        measured = [(task, _latency_us(finalists[task.key][0])) for task in tasks if finalists[task.key]]
+        heavy_us = _HEAVY_SHARE * network_us(measured)
         chosen: dict[str, Record] = {}
-        for task in tasks:
-            finalists = self._finalists(task)
+        for task, latency_us in measured:
+            candidates = finalists[task.key]
             if self.measure:
-                finalists = self._rematch(task, finalists)
-            for record in finalists:
-                failure = self._check(task, record)
-                if failure is None:
-                    chosen[task.key] = record
-                    break
-                self.sink.emit(Log(message=f"{task.name}: a schedule was refused: {failure.message}", level="warning"))
-                self.store.add([_as_failed(record, failure)])
+                candidates = self._rematch(task, candidates, heavy=task.weight * latency_us >= heavy_us)
+            winner = self._first_right(task, candidates)
+            if winner is not None:
+                chosen[task.key] = winner
         return chosen
 
     def _finalists(self, task: TuningTask) -> list[Record]:
         """The fastest distinct schedules, fastest first, without those that ever failed."""
         seen = self.store.seen(task.workload.key, target_fingerprint=self.target.fingerprint)
-        failed = {record.trace for record in seen if record.failure is not None}
+        failed = failed_traces(seen)
         best: dict[str, Record] = {}
         for record in sorted(seen, key=_latency_us):
             if record.trace not in failed:
                 best.setdefault(record.trace, record)
-        return list(best.values())[:_FINALISTS]
+        return list(best.values())[:_FINALISTS_OF_HEAVY]
 
-    def _rematch(self, task: TuningTask, finalists: list[Record]) -> list[Record]:
+    def _rematch(self, task: TuningTask, finalists: list[Record], *, heavy: bool) -> list[Record]:
         """The finalists in the order of a new timing side by side, those too far behind to win left where they are."""
-        near = [record for record in finalists if _latency_us(record) <= _NOISE * _latency_us(finalists[0])]
+        near_us = float(np.clip(self.drift or np.inf, _NEAR_AT_LEAST, _NEAR_AT_MOST)) * _latency_us(finalists[0])
+        near = [record for record in finalists if _latency_us(record) <= near_us]
+        near = near[: _FINALISTS_OF_HEAVY if heavy else _FINALISTS]
         if len(near) < 2:
             return finalists
-        built = self.builder.build([self._job(task, record.trace, repacked_weights=True) for record in near])
-        pairs = [(record, item) for record, item in zip(near, built, strict=True) if isinstance(item, Built)]
-        timed = self.runner.time([item for _, item in pairs], best_us=None)
-        for _, item in pairs:
-            item.library.unlink(missing_ok=True)
-        again = [
-            (result.latency_us, record)
-            for result, (record, _) in zip(timed, pairs, strict=True)
-            if isinstance(result, Timed)
-        ]
-        return [record for _, record in sorted(again, key=lambda pair: pair[0])] + finalists[len(near) :]
-
-    def _check(self, task: TuningTask, record: Record) -> Failure | None:
-        """Compare a schedule with the unscheduled function on random inputs; None when they agree."""
-        built = self.builder.build([self._job(task, trace, repacked_weights=False) for trace in (record.trace, None)])
-        libraries = [item for item in built if isinstance(item, Built)]
+        jobs = [self._job(task, record.trace, repacked_weights=True) for record in near]
         try:
-            for item in built:
-                if isinstance(item, Failure):
-                    return item
-            answer = self.runner.agreement(*libraries, seed=self.seed)
+            built = self.builder.build(jobs)
+            pairs = [(record, item) for record, item in zip(near, built, strict=True) if isinstance(item, Built)]
+            timings_us = self._timings_us([item for _, item in pairs], _ROUNDS_OF_HEAVY if heavy else _ROUNDS)
         finally:
-            for library in libraries:
-                library.library.unlink(missing_ok=True)
+            for job in jobs:
+                job.output.unlink(missing_ok=True)
+        level, order, noise = ranked(timings_us)
+        if level > 1 and noise > 0:
+            message = f"{task.name}: the best {level} schedules differ by less than the noise ({noise:.1%})"
+            self.sink.emit(Log(message=message))
+        return [pairs[index][0] for index in order] + finalists[len(near) :]
+
+    def _timings_us(self, built: list[Built], rounds: int) -> list[list[float]]:
+        """The timings of every finalist, one a round that it took part in; none of one that failed."""
+        timings_us: list[list[float]] = [[] for _ in built]
+        left = list(range(len(built)))
+        for _ in range(rounds):
+            answers = self.runner.time([built[index] for index in left], best_us=None)
+            for index, answer in zip(left, answers, strict=True):
+                if isinstance(answer, Timed):
+                    timings_us[index].append(answer.latency_us)
+                else:
+                    timings_us[index].clear()
+            timed = [index for index, answer in zip(left, answers, strict=True) if isinstance(answer, Timed)]
+            best_us = min((min(timings_us[index]) for index in timed), default=0.0)
+            left = [index for index in timed if min(timings_us[index]) <= _STILL_NEAR * best_us]
+            if len(left) < 2:
+                break
+        return timings_us
+
+    def _first_right(self, task: TuningTask, candidates: list[Record]) -> Record | None:
+        """The first candidate that computes what the unscheduled function does; the others before it become failures.
+
+        None, with nothing held against any schedule, where the unscheduled function cannot be built.
+        """
+        for record in candidates:
+            jobs = [self._job(task, trace, repacked_weights=False) for trace in (record.trace, None)]
+            try:
+                scheduled, unscheduled = self.builder.build(jobs)
+                if isinstance(unscheduled, Failure):
+                    message = f"{task.name}: no schedule can be checked: {unscheduled.message}"
+                    self.sink.emit(Log(message=message, level="warning"))
+                    return None
+                failure = scheduled if isinstance(scheduled, Failure) else self._compared(scheduled, unscheduled)
+            finally:
+                for job in jobs:
+                    job.output.unlink(missing_ok=True)
+            if failure is None:
+                return record
+            self.sink.emit(Log(message=f"{task.name}: a schedule was refused: {failure.message}", level="warning"))
+            self.store.add([_as_failed(record, failure)])
+        return None
+
+    def _compared(self, scheduled: Built, unscheduled: Built) -> Failure | None:
+        """None when they agree on random inputs."""
+        answer = self.runner.agreement(scheduled, unscheduled, seed=self.seed)
         if isinstance(answer, Failure):
             return answer
         if answer.max_rel_error <= _MAX_REL_ERROR:  # False for NaN too
@@ -114,6 +160,29 @@ class Winners:
     def _job(self, task: TuningTask, trace: str | None, *, repacked_weights: bool) -> BuildJob:
         output = new_library(self.scratch)
         return BuildJob(task=task.source, trace_json=trace, output=output, repacked_weights=repacked_weights)
+
+
+def ranked(timings_us: Sequence[Sequence[float]]) -> tuple[int, list[int], float]:
+    """How many finalists lead level, the order of all that have timings, and the noise (a share).
+
+    Finalists come in the order of their latencies in the search, each with its timings in the rounds that it took part
+    in. Those of the last round are compared round by round, so that drift between rounds cancels; the noise is by how
+    much the place of one differs between rounds (the median over them). Who is behind the first by no more leads with
+    it, and among the leaders the order stays the search's, an independent vote.
+    """
+    most = max((len(timings) for timings in timings_us), default=0)
+    if not most:
+        return 0, [], 0.0
+    stayed = [index for index, timings in enumerate(timings_us) if len(timings) == most]
+    rounds = np.array([timings_us[index] for index in stayed])
+    relative = rounds / rounds.mean(axis=0)
+    noise = float(np.median(relative.max(axis=1) / relative.min(axis=1))) - 1.0
+    place = dict(zip(stayed, np.median(relative, axis=1).tolist(), strict=True))
+    leading = [index for index in stayed if place[index] <= (1.0 + noise) * min(place.values())]
+    followers = sorted(place.keys() - set(leading), key=lambda index: place[index])
+    left = [index for index, timings in enumerate(timings_us) if 0 < len(timings) < most]
+    left.sort(key=lambda index: (-len(timings_us[index]), min(timings_us[index])))
+    return len(leading), leading + followers + left, noise
 
 
 def _latency_us(record: Record) -> float:

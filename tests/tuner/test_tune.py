@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from schedules.winograd import WINOGRAD, transformed_weights
+from tests import models
 from tuner import tune as pipeline
 from tuner.bundle import verify_bundle
 from tuner.cost_model_store import MemoryCostModelStore
 from tuner.errors import VerificationError, WorkerError
-from tuner.events import BaselineMeasured, Finished, ListSink, Progress, Stage, StageStarted, TasksExtracted
+from tuner.events import BaselineMeasured, Event, Finished, ListSink, Log, Progress, Stage, StageStarted, TasksExtracted
 from tuner.records import MemoryRecordStore, Record
 from tuner.request import Budget, TuneRequest, TuneResult
 from tuner.targets import host_target
@@ -31,6 +34,11 @@ def request(model: Path, work_dir: Path, **changes: Any) -> TuneRequest:
 
 def run(asked: TuneRequest, *, store: MemoryRecordStore, sink: ListSink | None = None) -> TuneResult:
     return pipeline.tune(asked, store=store, models=MemoryCostModelStore(), sink=sink or ListSink())
+
+
+def _is_behind_the_search(event: Event) -> bool:
+    stages = (Stage.BUILD, Stage.VERIFY, Stage.BENCHMARK, Stage.PACKAGE)
+    return isinstance(event, StageStarted) and event.stage in stages
 
 
 def wrong_report(**_: object) -> NumericsReport:
@@ -51,6 +59,14 @@ def test_a_job_a_second_job_and_one_without_measuring(convolutional_model: Path,
     assert finished.outcome == result.outcome
     assert finished.max_rel_error <= 1e-4
     assert result.manifest["seed"] == 3
+    search: Any = result.manifest["search"]
+    assert search["drift"] >= 1.0
+    assert search["noise"] >= 0.0
+    behind = [after for event, after in pairwise(sink.events) if _is_behind_the_search(event)]
+    assert [(type(event), getattr(event, "fraction", None)) for event in behind] == [(Progress, 1.0)] * 4
+    left_s = [event.eta_s or 0.0 for event in behind if isinstance(event, Progress)]
+    assert left_s[0] > 0
+    assert left_s == sorted(left_s, reverse=True)
     assert verify_bundle(result.bundle).ok
     assert [path.name for path in (tmp_path / "first").iterdir()] == [result.bundle.name]
     with tarfile.open(result.bundle) as archive:
@@ -128,3 +144,45 @@ def test_a_resumed_job_measures_nothing_twice(perceptron_model: Path, tmp_path: 
     run(request(perceptron_model, tmp_path / "job"), store=store, sink=sink)
     assert store.own() == before
     assert next(event for event in sink.events if isinstance(event, Progress)).trials_done == len(before)
+
+
+@pytest.fixture
+def winograd_wherever_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two ways are searched even with few trials, and Winograd's is taken, faster or not."""
+    monkeypatch.setattr("tuner.ways._TRIALS_PER_FUNCTION", 0)
+    monkeypatch.setattr(
+        "tuner.plan.choose_ways", lambda tasks: {task.alternative.choice: WINOGRAD for task, _ in tasks}
+    )
+
+
+@pytest.mark.usefixtures("winograd_wherever_measured")
+def test_a_convolution_by_winograd_is_searched_built_and_verified(tmp_path: Path) -> None:
+    model = models.write(models.two_convolutions(), tmp_path / "two.onnx")
+    store, sink = MemoryRecordStore(), ListSink()
+    asked = request(model, tmp_path / "job", budget=Budget(trials=96))
+    result = run(asked, store=store, sink=sink)
+    (compared,) = result.manifest["search"]["convolutions"].values()  # type: ignore[index]
+    assert compared["computed"] == "winograd"
+    assert compared["direct_us"] > 0
+    assert compared["winograd_us"] > 0
+    assert result.manifest["numerics"]["passed"]  # type: ignore[index]
+    assert 0 < result.manifest["numerics"]["max_rel_error"] < 1e-5  # type: ignore[index]
+    assert verify_bundle(result.bundle).ok
+    (extracted,) = [event for event in sink.events if isinstance(event, TasksExtracted)]
+    ways = [task.alternative.way for task in extracted.tasks if task.alternative]
+    assert sorted(ways) == ["direct", "winograd", "winograd", "winograd"]
+
+
+@pytest.mark.usefixtures("winograd_wherever_measured")
+def test_a_network_that_winograd_makes_wrong_is_built_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "schedules.graph.winograd.transformed_weights", lambda weights: 1.01 * transformed_weights(weights)
+    )
+    model = models.write(models.two_convolutions(), tmp_path / "two.onnx")
+    sink = ListSink()
+    asked = request(model, tmp_path / "job", budget=Budget(trials=96))
+    result = run(asked, store=MemoryRecordStore(), sink=sink)
+    assert any(isinstance(event, Log) and "without them" in event.message for event in sink.events)
+    assert result.manifest["shipped"] == "tuned"
+    assert result.manifest["numerics"]["passed"]  # type: ignore[index]
+    assert verify_bundle(result.bundle).ok

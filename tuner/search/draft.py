@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,11 +68,20 @@ class Drafter:
             self._measured.sort(key=lambda pair: pair[0])
             del self._measured[self._config.elites :]
 
-    def propose(self, count: int, scorer: Scorer, *, cold: bool) -> list[Draft]:
-        """Up to ``count`` new drafts, best first, the random ones last; fewer only when the spaces run dry."""
+    @property
+    def best(self) -> list[tuple[float, Draft]]:
+        """The fastest measured drafts with their latencies in µs, fastest first."""
+        return self._measured
+
+    def propose(self, count: int, scorer: Scorer, *, cold: bool, first: Sequence[Draft] = ()) -> list[Draft]:
+        """Up to ``count`` new drafts, best first, the random ones last; fewer only when the spaces run dry.
+
+        ``first`` are tried before all others, but fill no more than half of the batch.
+        """
         share = self._config.cold_exploration if cold else self._config.exploration
-        random_count = min(count // 2, max(1, round(count * share)))
-        drafts = self._take(self._ranked(count, scorer), count - random_count)
+        drafts = self._take(list(first), count // 2)
+        random_count = min((count - len(drafts)) // 2, max(1, round(count * share)))
+        drafts += self._take(self._ranked(count, scorer), count - random_count - len(drafts))
         drafts += self._take(self._random_drafts(4 * count), count - len(drafts))
         if len(drafts) < count:
             drafts += self._take(self._everything(), count - len(drafts))

@@ -193,8 +193,10 @@ class Featurizer:
         return columns
 
 
+TASK_COLUMNS = 2
+"""The first columns tell the design space and the size of the task; all others follow from anchor and decisions."""
 _TILE_COLUMNS = _SPATIAL_AXES * 4 + _REDUCTION_AXES * 2 + 5 * (3 + _BUFFERS + 1) + 3 + 2
-WIDTH = 2 + 2 + _LOCATIONS + _TILE_COLUMNS
+WIDTH = TASK_COLUMNS + 2 + _LOCATIONS + _TILE_COLUMNS
 
 
 def analytic_scores(space: DecisionSpace, genomes: Genomes, machine: Machine) -> FloatMatrix:

@@ -15,9 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schedules.decisions import DecisionSpace, Genomes
-from tuner.records import Record
+from tuner.records import FailureKind, Record, failed_traces
+from tuner.search.alternatives import Alternative, chances, network_us, totals_us
 from tuner.search.draft import Draft, DraftConfig, Drafter, Scorer
+from tuner.search.feasibility import Feasibility
 from tuner.search.features import Featurizer, Machine, analytic_scores
+from tuner.search.relatives import KEPT, Measured, fastest, related_drafts
 
 # What an unmeasured task is assumed to take, for estimates and for the order of first visits.
 _ASSUMED_GFLOPS_PER_THREAD = 5.0
@@ -58,6 +61,7 @@ class SearchTask:
     weight: int
     flops: float
     spaces: list[DecisionSpace]
+    alternative: Alternative | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,11 +74,16 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Outcome:
-    """What became of one draft: ``draft`` as replayed (TVM repairs decisions), its latency or None on failure."""
+    """What became of one draft: ``draft`` as replayed (TVM repairs decisions), its latency or None on failure.
+
+    ``cost_s`` are the seconds that it took to build and to run, ``build_s`` the first of them where they are known.
+    """
 
     draft: Draft
     latency_us: float | None
     cost_s: float
+    failure: FailureKind | None = None
+    build_s: float | None = None
 
 
 @dataclass(eq=False)
@@ -89,6 +98,7 @@ class _TaskState:
     best_after_batch: list[float] = field(default_factory=list)
     features: list[NDArray[np.float32]] = field(default_factory=list)
     latency_us: list[float] = field(default_factory=list)
+    feasibility: Feasibility = field(default_factory=Feasibility)
 
 
 class SearchLoop:
@@ -117,6 +127,8 @@ class SearchLoop:
         self._other_features: list[NDArray[np.float32]] = []
         self._other_latency_us: list[float] = []
         self._other_workloads: list[str] = []
+        self._stored: dict[str, list[Measured]] = {}
+        self._exhausted = False
         self._states = {
             task.key: _TaskState(
                 task=task,
@@ -126,13 +138,18 @@ class SearchLoop:
             for index, task in enumerate(tasks)
         }
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether the last `propose` found nothing left that was not proposed before."""
+        return self._exhausted
+
     def best_us(self, key: str) -> float | None:
         """The best latency known of a task, None before its first success."""
         return self._states[key].best_us
 
     def estimated_us(self) -> float:
         """The network's latency with the best schedules known: Σ weight × best, an assumed rate where none is known."""
-        return sum(state.task.weight * self._known_or_assumed_us(state) for state in self._states.values())
+        return network_us(self._latencies_us())
 
     def learn_from_other_work(self, records: Sequence[Record]) -> None:
         """Teach the ranker from records of any workload on this target (features of this version)."""
@@ -141,12 +158,30 @@ class SearchLoop:
                 self._other_features.append(np.array(record.features, dtype=np.float32))
                 self._other_latency_us.append(record.latency_us)
                 self._other_workloads.append(record.workload)
+                self._stored.setdefault(record.workload, []).append(
+                    Measured(
+                        variant=record.variant,
+                        decisions=record.decisions,
+                        features=self._other_features[-1],
+                        latency_us=record.latency_us,
+                    )
+                )
 
     def recall(self, key: str, records: Sequence[Record]) -> None:
-        """Start a task from what is stored of its workload: nothing is proposed twice, the best are parents."""
+        """Start a task from what is stored of its workload: nothing is proposed twice, the best are parents.
+
+        A schedule that was timed and found wrong later only counts as failed.
+        """
         state = self._states[key]
-        found = [(self._draft_of(state, record), record.latency_us) for record in records]
-        self._note(state, [(draft, latency_us) for draft, latency_us in found if draft is not None])
+        failed = failed_traces(records)
+        found: list[Outcome] = []
+        for record in records:
+            draft = self._draft_of(state, record)
+            if draft is not None and (record.failure is not None or record.trace not in failed):
+                found.append(
+                    Outcome(draft=draft, latency_us=record.latency_us, cost_s=record.cost_s, failure=record.failure)
+                )
+        self._note(state, found)
         if state.best_us is not None:
             # What earlier jobs spent counts as visits, so that the budget goes where less is known.
             state.batches = 1 + len(records) // self._config.batch
@@ -156,7 +191,13 @@ class SearchLoop:
         """The next batch of at most ``trials_left`` candidates; None when no task is worth another batch."""
         open_states = [state for state in self._states.values() if not state.drafter.exhausted and state.task.spaces]
         while open_states and trials_left > 0:
-            gains = {state.task.key: self._expected_gain_us(state) for state in open_states}
+            totals = totals_us(self._latencies_us())
+            unmeasured = {s.task.alternative for s in open_states if s.task.alternative and s.best_us is None}
+            gains = {
+                state.task.key: chances(state.task.alternative, totals, unmeasured=unmeasured)
+                * self._expected_gain_us(state)
+                for state in open_states
+            }
             if max(gains.values()) < self._config.stop_gain * self.estimated_us():
                 return None
             state = max(open_states, key=lambda state: gains[state.task.key] / self._trial_cost_s(state))
@@ -164,12 +205,13 @@ class SearchLoop:
             if drafts:
                 return Batch(task=state.task, drafts=drafts)
             open_states.remove(state)
+        self._exhausted = trials_left > 0
         return None
 
     def observe(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         """Take the outcomes of a proposed batch, in any order; fewer than proposed is fine (a cut-off batch)."""
         state = self._states[batch.task.key]
-        self._note(state, [(outcome.draft, outcome.latency_us) for outcome in outcomes])
+        self._note(state, outcomes)
         state.cost_s += sum(outcome.cost_s for outcome in outcomes)
         state.trials += len(outcomes)
         state.batches += 1
@@ -189,14 +231,16 @@ class SearchLoop:
         """The cost model's rows of drafts, in their order: what their records store."""
         return self._states[key].featurizer.rows(drafts)
 
-    def _note(self, state: _TaskState, measured: Sequence[tuple[Draft, float | None]]) -> None:
-        for draft, latency_us in measured:
-            state.drafter.remember(draft, latency_us)
-        timed = [(draft, latency_us) for draft, latency_us in measured if latency_us is not None]
-        if timed:
-            state.features += list(state.featurizer.rows([draft for draft, _ in timed]))
-            state.latency_us += [latency_us for _, latency_us in timed]
-            state.best_us = min(state.latency_us)
+    def _note(self, state: _TaskState, outcomes: Sequence[Outcome]) -> None:
+        rows = state.featurizer.rows([outcome.draft for outcome in outcomes])
+        for outcome, row in zip(outcomes, rows, strict=True):
+            state.drafter.remember(outcome.draft, outcome.latency_us)
+            if outcome.failure is not FailureKind.DEVICE_LOST:  # says nothing of the candidate
+                state.feasibility.note(row, latency_us=outcome.latency_us, build_s=outcome.build_s)
+            if outcome.latency_us is not None:
+                state.features.append(row)
+                state.latency_us.append(outcome.latency_us)
+        state.best_us = min(state.latency_us, default=None)
 
     @staticmethod
     def _draft_of(state: _TaskState, record: Record) -> Draft | None:
@@ -207,19 +251,41 @@ class SearchLoop:
         return None
 
     def _draft(self, state: _TaskState, count: int) -> list[Draft]:
-        return state.drafter.propose(count, self._scorer(state), cold=len(state.latency_us) < _MIN_TRAINING_ROWS)
+        first = [] if state.batches else related_drafts(self._other_tasks(state), state.task.spaces, state.featurizer)
+        cold = len(state.latency_us) < _MIN_TRAINING_ROWS
+        return state.drafter.propose(count, self._scorer(state), cold=cold, first=first)
+
+    def _other_tasks(self, state: _TaskState) -> list[list[Measured]]:
+        """The fastest schedules of every other task, of earlier jobs and of this one."""
+        here = [
+            [
+                Measured(
+                    variant=other.task.spaces[draft.space].variant,
+                    decisions=other.task.spaces[draft.space].decisions(draft.genome),
+                    features=other.featurizer.rows([draft])[0],
+                    latency_us=latency_us,
+                )
+                for latency_us, draft in other.drafter.best[:KEPT]
+            ]
+            for other in self._states.values()
+            if other is not state
+        ]
+        return here + [fastest(schedules) for schedules in self._stored.values()]
 
     def _scorer(self, state: _TaskState) -> Scorer:
         cold = len(state.latency_us) < _MIN_TRAINING_ROWS
         ranker = self._trained if cold and self._trained is not None else self._teach(state)
 
+        doubts = state.feasibility.doubts()
+
         def score(space_index: int, genomes: Genomes) -> NDArray[np.float64]:
             prior = analytic_scores(state.task.spaces[space_index], genomes, self._machine)
-            if ranker is None:
+            if ranker is None and doubts is None:
                 return 0.3 * prior
-            predicted = ranker.predict(state.featurizer(space_index, genomes))
+            rows = state.featurizer(space_index, genomes)
             # With next to no measurement of this very task the model only knows relatives: the prior keeps a say.
-            return predicted + (0.15 * prior if cold else 0.0)
+            scores = 0.3 * prior if ranker is None else ranker.predict(rows) + (0.15 * prior if cold else 0.0)
+            return scores if doubts is None else scores + doubts(rows)
 
         return score
 
@@ -258,6 +324,9 @@ class SearchLoop:
             return self._config.batch if trials_left >= 4 * self._config.batch else max(8, self._config.batch // 2)
         unvisited = sum(1 for other in self._states.values() if not other.batches)
         return int(np.clip(trials_left / (2 * unvisited), self._config.first_batch, self._config.batch))
+
+    def _latencies_us(self) -> list[tuple[SearchTask, float]]:
+        return [(state.task, self._known_or_assumed_us(state)) for state in self._states.values()]
 
     def _known_or_assumed_us(self, state: _TaskState) -> float:
         if state.best_us is not None:

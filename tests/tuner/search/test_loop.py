@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from tests.tuner.search.spaces import latency_us, matmul_space
 from tuner.cost_model import Samples, XGBCostModel
 from tuner.records import FailureKind, Record
+from tuner.search.alternatives import Alternative
 from tuner.search.features import FEATURES_VERSION, Machine
 from tuner.search.loop import Batch, LoopConfig, Outcome, SearchLoop, SearchTask
 
@@ -24,8 +25,15 @@ class NoRanker:
         return np.zeros(len(features))
 
 
-def task(key: str, *, weight: int = 1, size: int = 256) -> SearchTask:
-    return SearchTask(key=key, workload=key, weight=weight, flops=2.0 * size**3, spaces=[matmul_space(size)])
+def task(key: str, *, weight: int = 1, size: int = 256, way: str = "") -> SearchTask:
+    return SearchTask(
+        key=key,
+        workload=key,
+        weight=weight,
+        flops=2.0 * size**3,
+        spaces=[matmul_space(size)],
+        alternative=Alternative(choice="either", way=way) if way else None,
+    )
 
 
 def outcomes(batch: Batch, *, scale: float = 1.0, failing: float = 0.0, seed: int = 0) -> list[Outcome]:
@@ -71,6 +79,15 @@ def test_weight_draws_trials() -> None:
     loop = SearchLoop([task("often", weight=10), task("once")], NoRanker(), machine=MACHINE, seed=1)
     spent = spend(loop, 320)
     assert spent["often"] > 1.5 * spent["once"]
+
+
+def test_the_slower_way_is_given_up() -> None:
+    tasks = [task("slow", way="direct"), task("quick", way="other"), task("rest")]
+    loop = SearchLoop(tasks, NoRanker(), machine=MACHINE, seed=1, config=LoopConfig(stop_gain=0.0))
+    spent = spend(loop, 400, quick=0.1)
+    assert 0 < spent["slow"] < spent["quick"] / 2
+    known_us = [loop.best_us(key) or 0.0 for key in ("quick", "rest")]
+    assert loop.estimated_us() == pytest.approx(sum(known_us))
 
 
 def test_failures_are_data() -> None:
