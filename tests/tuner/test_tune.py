@@ -170,7 +170,7 @@ def test_a_convolution_by_winograd_is_searched_built_and_verified(tmp_path: Path
     assert verify_bundle(result.bundle).ok
     (extracted,) = [event for event in sink.events if isinstance(event, TasksExtracted)]
     ways = [task.alternative.way for task in extracted.tasks if task.alternative]
-    assert sorted(ways) == ["direct", "winograd", "winograd", "winograd"]
+    assert sorted(ways) == ["direct", "direct", "winograd", "winograd", "winograd"]  # the first one has one way only
 
 
 @pytest.mark.usefixtures("winograd_wherever_measured")
