@@ -1,169 +1,225 @@
-"""The nine real architectures of the ``onnx`` package through the whole path; writes the table of docs/models.md.
+"""Whole networks, tuned through the command line, against ONNX Runtime and OpenVINO.
 
-    python benchmarks/models.py [--trials 32] [--models squeezenet,resnet50] [--write docs/models.md]
+    python benchmarks/models.py --vs onnxruntime [--models squeezenet,resnet50] [--threads 2,1] [--minutes 30]
+                                [--trials N] [--rows FILE] [--data-dir DIR]
 
-For every model, through the command line as a user would:
+Eight networks with random weights: five architectures of the ``onnx`` package and the three that `examples/` builds.
+Each is tuned with ``tessera tune --time``, on a data directory of its own (cold) unless one is given, with two threads
+and with one; the whole job is kept on as many cores, from which the host target takes its threads. Then the tuned
+module, ONNX Runtime and OpenVINO are timed in turns (`tuner.compare`): same inputs, same threads, same cores, one
+process each, up to 15 rounds; medians, and median absolute deviations as spreads. The untuned build's latency is from
+the job's own comparison, since it can take seconds a run. OpenVINO is no dependency of Tessera: ``pip install
+openvino`` for this benchmark, or its column stays empty (null).
 
-1. ``tessera check``, then ``tessera tune --trials N``: the row's figures, from the bundle's manifest.
-2. The same architecture with seeded random weights (the shipped ones are constants, which hide mistakes), built from
-   the records of step 1 with ``--measure none`` and verified against ONNX Runtime.
-3. ``tessera verify`` on both bundles.
+``percent_of_peak`` is the preflight's arithmetic ÷ the tuned latency ÷ what as many cores could do in fp32, by
+`benchmarks/peak.py` measured right after the timing. It may pass 100 where Winograd's filtering saves arithmetic.
+
+Ratios are theirs ÷ ours: above 1, ours is faster. With 30 minutes a row all rows take eight hours and a half; with
+``--rows`` finished rows are kept in a file, and a second call does the others.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from statistics import geometric_mean
 
-ROOT = Path(__file__).resolve().parent.parent
-MODELS = (
-    "squeezenet",
-    "shufflenet",
-    "bvlc_alexnet",
-    "zfnet512",
-    "inception_v1",
-    "inception_v2",
-    "densenet121",
-    "resnet50",
-    "vgg19",
-)
+import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-def tessera(*arguments: str, data_dir: Path) -> tuple[int, str]:
-    """Run the command line on its own data directory; returns the exit status and standard output."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TESSERA_DATA_DIR": str(data_dir)}
-    command = [sys.executable, "-m", "service", *arguments]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
-    return done.returncode, done.stdout
+from benchmarks import openvino_contender
+from benchmarks.bundles import Unpacked, unpack
+from benchmarks.command_line import Tuned, TuningFailed, tune
+from benchmarks.networks import NETWORKS, chosen_networks, write_network
+from benchmarks.peak import measure_peak_gflops
+from benchmarks.pinning import on_cores
+from benchmarks.rows import Row, keep_row, provenance, read_rows
+from tuner.compare import Contender, Latency, compare
+from tuner.errors import WorkerError
+from tuner.network_process import NetworkProcess
+
+_TIMING_BUDGET_S = 60.0
+# fp32 engines agree within 1e-5 on these networks; bf16 is off by 1e-2.
+_SAME_COMPUTATION = 1e-3
 
 
-def run_model(name: str, trials: int, workspace: Path) -> dict[str, Any]:
-    """One row; ``error`` is set, with what the preflight named, where the model cannot be tuned."""
-    import onnx
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How long each network is tuned, at each number of threads."""
 
-    light = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light" / f"light_{name}.onnx"
-    data_dir = workspace / "data"
-    row: dict[str, Any] = {"model": name}
-    status, printed = tessera("check", str(light), "--json", data_dir=data_dir)
-    if status:
-        return row | {"error": printed.strip() or "check failed"}
-    started = time.monotonic()
-    tuned = _tune(light, workspace / "light", data_dir, "--trials", str(trials))
-    row["job_s"] = round(time.monotonic() - started, 1)
-    if "bundle" not in tuned:
-        return row | {"error": tuned["error"]}
-    manifest, bundle = tuned["manifest"], tuned["bundle"]
-    row |= {
-        "tasks": manifest["search"]["tasks"],
-        "tasks_tuned": manifest["search"]["tasks_tuned"],
-        "outcome": manifest["outcome"],
-        "untuned_us": manifest["baseline"]["median_us"],
-        "tuned_us": manifest["latency"]["median_us"],
-        "onnxruntime_us": manifest["onnxruntime"]["median_us"],
-        "load_s": manifest["latency"]["load_s"],
-        "bundle_bytes": bundle.stat().st_size,
-        "max_rel_error": manifest["numerics"]["max_rel_error"],
-        "verified": tessera("verify", str(bundle), data_dir=data_dir)[0] == 0,
-    }
-    bundle.unlink()
-    return row | _random_weights(light, workspace, data_dir)
+    minutes: float
+    trials: int | None
+
+    def options(self) -> list[str]:
+        trials = [] if self.trials is None else ["--trials", str(self.trials)]
+        return ["--time", f"{60 * self.minutes:g}s", *trials]
 
 
-def _random_weights(light: Path, workspace: Path, data_dir: Path) -> dict[str, Any]:
-    import onnx
-
-    from benchmarks.random_weights import randomize_weights
-
-    random = workspace / f"random_{light.name}"
-    onnx.save(randomize_weights(onnx.load(light), seed=1), random)
-    built = _tune(random, workspace / "random", data_dir, "--measure", "none")
-    random.unlink()
-    if "bundle" not in built:
-        return {"random_error": built["error"]}
-    verified = tessera("verify", str(built["bundle"]), data_dir=data_dir)[0] == 0
-    built["bundle"].unlink()
+def measure_network(name: str, threads: int, budget: Budget, data_dir: Path | None) -> Row:
+    """One row: a network tuned and timed at a number of threads. Raises `TuningFailed`."""
+    with tempfile.TemporaryDirectory(prefix="models-") as directory, on_cores(threads):
+        workspace = Path(directory)
+        model = write_network(name, workspace)
+        tuned = tune(model, workspace, data_dir or workspace / "data", *budget.options())
+        latencies, problem = time_side_by_side(model, tuned, threads, workspace)
+        peak_gflops = measure_peak_gflops()
+    gflop = tuned.manifest["preflight"]["flops"] / 1e9
     return {
-        "random_shipped": built["manifest"]["shipped"],
-        "random_max_rel_error": built["manifest"]["numerics"]["max_rel_error"],
-        "random_verified": verified,
+        "network": name,
+        "threads": threads,
+        **provenance(),
+        "minutes": budget.minutes,
+        **job_figures(tuned),
+        **{f"{engine}_us": round(latency.median_us, 1) for engine, latency in latencies.items()},
+        **{f"{engine}_spread_us": round(latency.spread_us, 1) for engine, latency in latencies.items()},
+        **({} if "openvino" in latencies else {"openvino_us": None, "openvino_spread_us": None}),
+        "openvino_problem": problem,
+        "versions": engine_versions(),
+        "gflop": round(gflop, 4),
+        "peak_gflops_per_core": round(peak_gflops, 1),
+        **ratios({engine: latency.median_us for engine, latency in latencies.items()}),
+        "percent_of_peak": round(100 * gflop / (latencies["tuned"].median_us * 1e-6) / (threads * peak_gflops), 1),
     }
 
 
-def _tune(model: Path, out: Path, data_dir: Path, *options: str) -> dict[str, Any]:
-    from tuner.bundle import read_manifest
+def job_figures(tuned: Tuned) -> Row:
+    """What the bundle's manifest says of the search and of the untuned build."""
+    manifest = tuned.manifest
+    search, baseline = manifest["search"], manifest["baseline"]
+    return {
+        "outcome": manifest["outcome"],
+        "shipped": manifest["shipped"],
+        "trials": search["trials"],
+        "search_seconds": search["seconds"],
+        "job_seconds": search["job_seconds"],
+        "ended_by": search["ended_by"],
+        "drift": search.get("drift"),
+        "tasks": search["tasks"],
+        "tasks_tuned": search["tasks_tuned"],
+        "max_rel_error": manifest["numerics"]["max_rel_error"],
+        "untuned_us": round(baseline["median_us"], 1),
+        "untuned_spread_us": round(baseline["spread_us"], 1),
+    }
 
-    out.mkdir(parents=True, exist_ok=True)
-    _, printed = tessera("tune", str(model), *options, "--out", str(out), "--json", data_dir=data_dir)
+
+def time_side_by_side(
+    model: Path, tuned: Tuned, threads: int, workspace: Path
+) -> tuple[dict[str, Latency], str | None]:
+    """The bundle's module and the peers in turns, by engine, and why OpenVINO is missing (None when it is not)."""
+    bundle = unpack(tuned, workspace / "bundle")
+    contenders = {
+        "tuned": Contender(path=bundle.module),
+        "onnxruntime": Contender(path=model, kind="onnxruntime"),
+    }
+    problem = openvino_problem(model, bundle, threads=threads)
+    if problem is None:
+        contenders["openvino"] = Contender(path=model, kind="onnxruntime", program=openvino_contender.PROGRAM)
+    latencies = compare(contenders, bundle.inputs, bundle.sample, threads=threads, time_budget_s=_TIMING_BUDGET_S)
+    return latencies, problem
+
+
+def openvino_problem(model: Path, bundle: Unpacked, *, threads: int) -> str | None:
+    """Why OpenVINO cannot be timed on a network; None when it runs and computes the same in fp32."""
+    if not openvino_contender.is_installed():
+        return "not installed: pip install openvino"
     try:
-        answer: dict[str, Any] = json.loads(printed)
-    except ValueError:
-        return {"error": printed.strip()[-500:] or "no answer"}
-    if not answer["bundle"]:
-        return {"error": answer["job"]["error"]}
-    bundle = Path(answer["bundle"])
-    return {"bundle": bundle, "manifest": read_manifest(bundle)}
+        with NetworkProcess(
+            model, kind="onnxruntime", threads=threads, name="OpenVINO", program=openvino_contender.PROGRAM
+        ) as network:
+            [outputs] = network.run([bundle.sample], list(bundle.sample), list(bundle.expected))
+    except WorkerError as error:
+        return error.message
+    for name, reference in bundle.expected.items():
+        error_share = float(np.abs(outputs[name] - reference).max() / np.abs(reference).max())
+        if not error_share <= _SAME_COMPUTATION:
+            return f"{name} is off by {error_share:.1e} of ONNX Runtime's largest value"
+    return None
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def engine_versions() -> Row:
+    names = ["apache-tvm", "onnxruntime", *(["openvino"] if openvino_contender.is_installed() else [])]
+    return {name: version(name) for name in names}
+
+
+def ratios(median_us: dict[str, float]) -> Row:
+    """``vs_onnxruntime`` and ``vs_best_peer``: the peer's latency ÷ the tuned module's."""
+    peers = [latency for engine, latency in median_us.items() if engine != "tuned"]
+    return {
+        "vs_onnxruntime": round(median_us["onnxruntime"] / median_us["tuned"], 4),
+        "vs_best_peer": round(min(peers) / median_us["tuned"], 4),
+    }
+
+
+def summary(rows: list[Row]) -> Row:
+    """Over all rows: geometric means and the worst ratio; None without rows."""
+    ours = [row["vs_onnxruntime"] for row in rows]
+    best = [row["vs_best_peer"] for row in rows]
+    return {
+        "geomean_vs_onnxruntime": round(geometric_mean(ours), 4) if ours else None,
+        "geomean_vs_best_peer": round(geometric_mean(best), 4) if best else None,
+        "min_vs_onnxruntime": min(ours, default=None),
+        "rows": rows,
+    }
+
+
+def table(rows: list[Row]) -> str:
     lines = [
-        "| model | tasks | tuned | untuned | tuned | ONNX Runtime | load | bundle | job | error, constant weights "
-        "| error, random weights |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        f"{'network':20} {'thr':>3} {'untuned':>9} {'tuned':>15} {'ONNX Runtime':>15} {'OpenVINO':>15} "
+        f"{'vs ORT':>6} {'best':>6} {'peak':>6} {'trials':>6} {'search':>7}   (ms ± spread; above 1: ours is faster)"
     ]
     for row in rows:
-        if "error" in row:
-            lines.append(f"| {row['model']} | {row['error']} | | | | | | | | | |")
-            continue
-        cells = [
-            row["model"],
-            str(row["tasks"]),
-            str(row["tasks_tuned"]),
-            _ms(row["untuned_us"]),
-            _ms(row["tuned_us"]),
-            _ms(row["onnxruntime_us"]),
-            f"{row['load_s']:.2f} s",
-            f"{row['bundle_bytes'] / 1e6:.1f} MB",
-            f"{row['job_s']:.0f} s",
-            f"{row['max_rel_error']:.1e}",
-            f"{row['random_max_rel_error']:.1e}" if "random_max_rel_error" in row else str(row["random_error"]),
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        latencies = " ".join(f"{_ms(row, engine):>15}" for engine in ("tuned", "onnxruntime", "openvino"))
+        lines.append(
+            f"{row['network']:20} {row['threads']:3d} {row['untuned_us'] / 1e3:9.1f} {latencies} "
+            f"{row['vs_onnxruntime']:6.2f} {row['vs_best_peer']:6.2f} {row['percent_of_peak']:5.1f}% "
+            f"{row['trials']:6d} {row['search_seconds']:6.0f}s"
+        )
+    return "\n".join(lines)
 
 
-def _ms(latency_us: float) -> str:
-    milliseconds = latency_us / 1e3
-    return f"{milliseconds:.0f} ms" if milliseconds >= 100 else f"{milliseconds:.3g} ms"
+def _ms(row: Row, engine: str) -> str:
+    if row[f"{engine}_us"] is None:
+        return "–"
+    return f"{row[f'{engine}_us'] / 1e3:.2f} ± {row[f'{engine}_spread_us'] / 1e3:.2f}"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--trials", type=int, default=32)
-    parser.add_argument("--models", default=",".join(MODELS))
-    parser.add_argument("--write", type=Path, help="a page whose table (between the markers) is replaced")
+    parser.add_argument("--vs", choices=["onnxruntime"], default="onnxruntime", help="the peer of the first ratio")
+    parser.add_argument("--models", default=",".join(NETWORKS), help="comma-separated")
+    parser.add_argument("--threads", default="2,1", help="comma-separated numbers of threads")
+    parser.add_argument("--minutes", type=float, default=30.0, help="longest search of a network at a thread count")
+    parser.add_argument("--trials", type=int, help="most trials of each search")
+    parser.add_argument("--rows", type=Path, help="keep finished rows in this file (JSON lines) and go on from it")
+    parser.add_argument("--data-dir", type=Path, help="one data directory for all jobs instead of a new one for each")
     arguments = parser.parse_args()
-    rows = []
-    for name in arguments.models.split(","):
-        with tempfile.TemporaryDirectory(prefix="models-") as workspace:
-            rows.append(run_model(name, arguments.trials, Path(workspace)))
-        print(table(rows[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
-    if arguments.write:
-        page = arguments.write.read_text()
-        before, _, rest = page.partition("<!-- table -->\n")
-        _, _, after = rest.partition("<!-- end of table -->")
-        arguments.write.write_text(f"{before}<!-- table -->\n{table(rows)}<!-- end of table -->{after}")
-    print(json.dumps({"rows": rows, "verified": sum(bool(row.get("random_verified")) for row in rows)}))
-    passed = (row.get("verified") and row.get("random_verified") and row["random_shipped"] == "tuned" for row in rows)
-    return 0 if all(passed) else 1
+    budget = Budget(minutes=arguments.minutes, trials=arguments.trials)
+    wanted = [(name, int(text)) for name in chosen_networks(arguments.models) for text in arguments.threads.split(",")]
+    rows = read_rows(arguments.rows)
+    known = {(row["network"], row["threads"]) for row in rows}
+    failed = False
+    for name, threads in wanted:
+        if (name, threads) in known:
+            continue
+        try:
+            row = measure_network(name, threads, budget, arguments.data_dir)
+        except (TuningFailed, WorkerError) as error:
+            print(f"{name} with {threads} threads: {error}", file=sys.stderr, flush=True)
+            failed = True
+            continue
+        keep_row(arguments.rows, row)
+        rows.append(row)
+        print(table([row]).splitlines()[-1], file=sys.stderr, flush=True)
+    print(table(rows))
+    print(json.dumps(summary(rows)))
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     sys.exit(main())

@@ -15,7 +15,8 @@ nine tasks, gives stock 10 minutes, and runs ours with three seeds.
 Stock runs at the better of 16 and 64 trials per iteration, found by a probe; it has all threads, which it would not
 take by itself. Finally the best schedule of every run is built anew and timed side by side by one runner, so that final
 latencies are of one minute. Ratios are ours ÷ theirs, the median over seeds, then over tasks; `wall_to_…_ratio` is the
-time in which this loop knew a schedule as fast as the peer's final one ÷ the peer's whole wall time (null: never).
+time in which this loop knew a schedule as fast as the peer's final one ÷ the peer's whole wall time (null: never);
+`equal_trials_latency_ratio` compares the best latencies after as many trials as the peer had, each side's own timing.
 With ``--rows`` finished tasks are kept in a file, and a second call does the others.
 """
 
@@ -35,7 +36,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.search_sides import measure_side, seconds_to  # noqa: E402
+from benchmarks.search_sides import best_after, measure_side, seconds_to  # noqa: E402
 from benchmarks.search_tasks import QUICK_TASKS, TASKS, workload  # noqa: E402
 
 _FINAL_ROUNDS = 5
@@ -92,6 +93,9 @@ def ratios(runs: list[dict[str, Any]]) -> dict[str, float | None]:
         answer[f"wall_to_{peer}_final_ratio"] = _median(walls)
         finals = [row["final_us"] / final_us for row in ours] if final_us else []
         answer[f"{prefix}final_latency_ratio"] = _median(finals)
+        same = [best_after(row, theirs["trials"]) for row in ours]
+        equal = [best_us / theirs["best_us"] for best_us in same if best_us and theirs["best_us"]]
+        answer[f"{prefix}equal_trials_latency_ratio"] = _median(equal)
     return answer
 
 
@@ -134,9 +138,10 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Over the tasks: medians, and the worst final latency against the repaired peer."""
     finals = [row["repaired_final_latency_ratio"] for row in rows if row["repaired_final_latency_ratio"]]
     known = ("trials_per_s_ratio", "repaired_trials_per_s_ratio", "final_latency_ratio")
+    equal = ("equal_trials_latency_ratio", "repaired_equal_trials_latency_ratio")
     walls = ("wall_to_stock_final_ratio", "wall_to_repaired_final_ratio")
     return {
-        **{key: _median([row[key] for row in rows if row[key] is not None]) for key in known},
+        **{key: _median([row[key] for row in rows if row.get(key) is not None]) for key in (*known, *equal)},
         **{key: _median([math.inf if row[key] is None else row[key] for row in rows]) for key in walls},
         "final_latency_ratio_median": _median(finals),
         "final_latency_ratio_max": max(finals, default=None),

@@ -1,7 +1,8 @@
 """The sides of the search benchmark: one search, on one task, for so many seconds, in a process tree of its own.
 
-Every side answers with its trials and its *course*: after how many seconds of wall time (imports included) which best
-latency was known. `ms.tune_tir` knows no time limit: its process is killed, and its database was read as it grew.
+Every side answers with its trials and its *course*: after how many seconds of wall time (imports included) and how many
+trials which best latency was known. `ms.tune_tir` knows no time limit: its process is killed, and its database was read
+as it grew.
 """
 
 from __future__ import annotations
@@ -63,7 +64,12 @@ def measure_side(side: str, task: str, seconds: float, *, seed: int, per_iterati
 
 def seconds_to(row: dict[str, Any], latency_us: float) -> float | None:
     """After how many seconds a side knew a schedule at least as fast, None when it never did."""
-    return next((seconds for seconds, best_us in row["course"] if best_us <= latency_us), None)
+    return next((seconds for seconds, _, best_us in row["course"] if best_us <= latency_us), None)
+
+
+def best_after(row: dict[str, Any], trials: int) -> float | None:
+    """The best latency in µs that a side knew after so many trials, None when it knew none."""
+    return min((best_us for _, count, best_us in row["course"] if count <= trials), default=None)
 
 
 @dataclass
@@ -74,7 +80,7 @@ class _Database:
     trials: int = 0
     best_us: float | None = None
     trace: str | None = None
-    course: list[tuple[float, float]] = field(default_factory=list)
+    course: list[tuple[float, int, float]] = field(default_factory=list)
     _offset: int = 0
 
     def read(self, elapsed_s: float) -> None:
@@ -92,7 +98,7 @@ class _Database:
             if latency_us < 1e15 and (self.best_us is None or latency_us < self.best_us):
                 self.best_us = latency_us
                 self.trace = json.dumps(_without_postprocessing(*trace))
-                self.course.append((round(elapsed_s, 1), latency_us))
+                self.course.append((round(elapsed_s, 1), self.trials, latency_us))
 
     def answer(self) -> dict[str, Any]:
         return {"trials": self.trials, "best_us": self.best_us, "course": self.course, "trace": self.trace}
@@ -133,15 +139,15 @@ def _run_ours(task: str, seconds: float, directory: Path, *, seed: int) -> dict[
     from tuner.targets import host_target, tvm_version
     from tuner.tuning import Tuning, TuningTask
 
-    course: list[tuple[float, float]] = []
+    course: list[tuple[float, int, float]] = []
 
     class Course:
         """Notes every new best latency as the search reports it."""
 
         def emit(self, event: Event) -> None:
             best_us = event.task_best_us if isinstance(event, TrialMeasured) else None
-            if best_us is not None and (not course or best_us < course[-1][1]):
-                course.append((round(time.monotonic() - started, 1), best_us))
+            if isinstance(event, TrialMeasured) and best_us is not None and (not course or best_us < course[-1][2]):
+                course.append((round(time.monotonic() - started, 1), event.number, best_us))
 
     spec, mod = host_target(), workload(task)
     flops = float(estimate_tir_flops(mod))

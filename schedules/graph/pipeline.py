@@ -18,13 +18,15 @@ from schedules.graph.powers import expand_powers
 from schedules.graph.prepack import fold_prepacking
 from schedules.graph.rewrite import ENTRY
 from schedules.graph.sblock_attributes import drop_custom_rules
+from schedules.graph.vector_math import vectorize_math
 
 
 def prepare(mod: IRModule) -> IRModule:
     """Simplify an imported module and move it to NHWC; still operators, still the model's signature.
 
     Constants first, since the other passes look at them; then what the importer wrote in a roundabout way; then scales
-    into weights, which expects weights in the importer's layout; the layout last.
+    into weights, which expects weights in the importer's layout; the layout, which asks for operators; last those that
+    have no vector form.
     """
     for step in (
         fold_constants,
@@ -34,6 +36,7 @@ def prepare(mod: IRModule) -> IRModule:
         expand_powers,
         fold_affine,
         channels_last,
+        vectorize_math,
     ):
         mod = step(mod)
     return transform.Sequential(

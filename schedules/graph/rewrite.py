@@ -70,12 +70,15 @@ class Walk:
             return expression
         return self._builder.emit(expression)
 
-    def emit_te(self, compute: Callable[..., te.Tensor], *tensors: relax.Expr, name: str, pattern: int) -> relax.Expr:
+    def emit_te(
+        self, compute: Callable[..., te.Tensor], *tensors: relax.Expr, name: str, pattern: int | None = None
+    ) -> relax.Expr:
         """Bind a call of the PrimFunc that ``compute(*tensors)`` describes.
 
-        ``pattern`` is its place in fusion (Relax's ``OpPatternKind``).
+        ``pattern`` is its place in fusion (Relax's ``OpPatternKind``), None to have it read from its body.
         """
-        return self._builder.emit_te(compute, *tensors, primfunc_name_hint=name, primfunc_attrs={"op_pattern": pattern})
+        attributes = {} if pattern is None else {"op_pattern": pattern}
+        return self._builder.emit_te(compute, *tensors, primfunc_name_hint=name, primfunc_attrs=attributes)
 
     def rename(self, old: relax.Var, new: relax.Expr) -> None:
         """Let an old variable stand for a new expression from here on."""

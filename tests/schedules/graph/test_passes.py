@@ -24,6 +24,7 @@ from schedules.graph.pipeline import fuse, prepare
 from schedules.graph.powers import expand_powers
 from schedules.graph.rewrite import array_of, op_name, rewrite_main
 from schedules.graph.sblock_attributes import drop_custom_rules
+from schedules.graph.vector_math import vectorize_math
 from tests.schedules import building, networks
 from tests.schedules.networks import Network
 
@@ -329,3 +330,19 @@ def test_functions_are_the_same_wherever_they_stand_in_a_network() -> None:
     scripts = [IRModule({"main": pooled(layers)}) for layers in (1, 3)]
     assert block_names(scripts[0]) == block_names(scripts[1])
     assert any(name.endswith("_red") for name in block_names(scripts[0]))
+
+
+@pytest.mark.parametrize("operator", ["Erf", "Tanh", "Sigmoid", "Softmax", "Gelu"])
+def test_transcendental_functions_are_polynomials_with_the_same_values(operator: str) -> None:
+    n = Network(seed=19)
+    model = n.model(n.node(operator, "x"), shape=(1, 4, 8, 32), opset=20)
+    before = networks.imported(model)
+    after = vectorize_math(before)
+    assert operators(after) == {"call_tir": 1}
+    data = np.linspace(-30, 30, 1024, dtype=np.float32).reshape(1, 4, 8, 32)
+    if operator != "Softmax":
+        data.flat[:3] = np.nan, np.inf, -np.inf
+        data.flat[3:6] = 200.0, -200.0, 0.0
+    (expected,), (actual,) = results(before, model, data), results(after, model, data)
+    # GELU multiplies the error of erf by its operand
+    np.testing.assert_allclose(actual, expected, atol=2e-6 if operator == "Gelu" else 5e-7, rtol=1e-5)

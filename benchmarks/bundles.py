@@ -1,0 +1,37 @@
+"""Bundles taken apart, so that their modules can be timed against others on the inputs that they were verified with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.command_line import Tuned
+from tuner.bundle import unpack_bundle
+from tuner.frontend.tensors import TensorSpec
+from tuner.network_process import Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unpacked:
+    """A bundle's module, its first sample, and ONNX Runtime's outputs for it (``expected``)."""
+
+    module: Path
+    inputs: list[TensorSpec]
+    sample: Sample
+    expected: Sample
+
+
+def unpack(tuned: Tuned, folder: Path) -> Unpacked:
+    """Unpack a bundle into a folder, which is made."""
+    folder.mkdir(parents=True)
+    unpack_bundle(tuned.bundle, folder)
+    inputs = [
+        TensorSpec(name=spec["name"], shape=tuple(spec["shape"]), dtype=spec["dtype"])
+        for spec in tuned.manifest["inputs"]
+    ]
+    with np.load(folder / "samples.npz", allow_pickle=False) as stored:
+        sample = {spec.name: stored[f"input.{spec.name}"][0] for spec in inputs}
+        expected = {spec["name"]: stored[f"output.{spec['name']}"][0] for spec in tuned.manifest["outputs"]}
+    return Unpacked(module=folder / "module.so", inputs=inputs, sample=sample, expected=expected)
