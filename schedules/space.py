@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -38,8 +39,10 @@ def design_spaces(mod: tvm.IRModule, target: Target, *, cores: int, vector_bits:
     template = template_for(mod)
     if template is not None:
         sch = Schedule(mod, seed=seed + 1, debug_mask="none", error_render_level="none")
-        template(sch)
-        return [_read_space("template", sch.trace, mod)]
+        # What looks like a template's function may still not be one: then the rules have a try.
+        with contextlib.suppress(tvm.s_tir.ScheduleError):
+            template(sch)
+            return [_read_space("template", sch.trace, mod)]
     register_intrinsics(target)
     context = ms.TuneContext(
         mod=mod,

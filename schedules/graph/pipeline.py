@@ -25,8 +25,7 @@ def prepare(mod: IRModule) -> IRModule:
     """Simplify an imported module and move it to NHWC; still operators, still the model's signature.
 
     Constants first, since the other passes look at them; then what the importer wrote in a roundabout way; then scales
-    into weights, which expects weights in the importer's layout; the layout, which asks for operators; last those that
-    have no vector form.
+    into weights, which expects weights in the importer's layout; the layout last.
     """
     for step in (
         fold_constants,
@@ -36,7 +35,6 @@ def prepare(mod: IRModule) -> IRModule:
         expand_powers,
         fold_affine,
         channels_last,
-        vectorize_math,
     ):
         mod = step(mod)
     return transform.Sequential(
@@ -51,8 +49,9 @@ def prepare(mod: IRModule) -> IRModule:
 def fuse(mod: IRModule, target: Target) -> IRModule:
     """Legalize operators to PrimFuncs, fuse them, and name the weights that a schedule may reorder.
 
-    What is left in ``main`` are calls of PrimFuncs, each distinct one a task. `AnnotateTIROpPattern` reads PrimFuncs,
-    so it comes after `LegalizeOps`; constants are folded before fusion, or their computation would be fused in.
+    What is left in ``main`` are calls of PrimFuncs, each distinct one a task. Functions without a vector form are
+    replaced first. `AnnotateTIROpPattern` reads PrimFuncs, so it comes after `LegalizeOps`; constants are folded before
+    fusion, or their computation would be fused in.
     """
     with target:
         mod = transform.Sequential(
@@ -63,7 +62,7 @@ def fuse(mod: IRModule, target: Target) -> IRModule:
                 relax.transform.CanonicalizeBindings(),
                 relax.transform.LegalizeOps(),
             ]
-        )(mod)
+        )(vectorize_math(mod))
         mod = transform.Sequential(
             [
                 relax.transform.AnnotateTIROpPattern(),

@@ -8,6 +8,7 @@ from tvm.ir import IRModule
 from tvm.s_tir import Schedule
 
 from schedules.blocks import block_names
+from schedules.templates.rows import normalizes_rows, schedule_rows
 from schedules.templates.winograd import schedule_input_transform, schedule_output_transform
 from schedules.winograd import INPUT, OUTPUT_ROWS
 
@@ -16,10 +17,12 @@ __all__ = ["Template", "template_for"]
 Template = Callable[[Schedule], None]
 """Applies the template's steps to a schedule of the function ``main``; its sampled decisions are the design space."""
 
-_TEMPLATES: dict[str, Template] = {INPUT: schedule_input_transform, OUTPUT_ROWS: schedule_output_transform}
-
 
 def template_for(mod: IRModule) -> Template | None:
     """The template of the function ``main``, None where the rules of `schedules.rules` are to find its spaces."""
     names = block_names(mod)
-    return next((template for block, template in _TEMPLATES.items() if block in names), None)
+    if INPUT in names:
+        return schedule_input_transform
+    if OUTPUT_ROWS in names:
+        return schedule_output_transform
+    return schedule_rows if normalizes_rows(mod) else None

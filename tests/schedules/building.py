@@ -17,6 +17,7 @@ from tvm.tirx import PrimFunc
 from schedules.graph.pipeline import finish, fuse, prepack, prepare
 from schedules.intrinsics import register_intrinsics
 from schedules.rules import postprocs, tiling_rules
+from schedules.templates import template_for
 
 Array = npt.NDArray[Any]
 
@@ -50,7 +51,13 @@ def finished(function: PrimFunc, *, seed: int = 1) -> list[IRModule]:
     """A function scheduled once per design space, those that the postprocessors accept."""
     context = task_context(function, seed=seed)
     modules = []
-    for sketch in context.generate_design_space():
+    template = template_for(context.mod)
+    if template is None:
+        made = list(context.generate_design_space())
+    else:
+        made = [Schedule(context.mod, seed=seed)]
+        template(made[0])
+    for sketch in made:
         sketch.enter_postproc()
         if all(processor.apply(sketch) for processor in context.space_generator.postprocs):
             modules.append(sketch.mod)
