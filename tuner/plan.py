@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 import tvm
 
 from schedules.winograd import DIRECT, WINOGRAD
-from tuner.records import Record
+from tuner.records import Record, RecordStore
 from tuner.search.alternatives import Totals, choose_ways, in_use, totals_us
+from tuner.targets import TargetSpec
 from tuner.tasks import ExtractedTask, task_functions, task_module, workload_key
 
 
@@ -68,6 +69,18 @@ def compare_ways(
     totals = totals_us((task, math.inf if latency_us is None else latency_us) for task, latency_us in known)
     compared = {choice: ways for choice, ways in totals.items() if len(ways) > 1 and math.isfinite(sum(ways.values()))}
     return choose_ways(known), compared
+
+
+def without_unknown_ways(tasks: Sequence[ExtractedTask], store: RecordStore, spec: TargetSpec) -> list[ExtractedTask]:
+    """The tasks without those of ways that no earlier job has measured: a small budget is not spent on them."""
+
+    def is_known(task: ExtractedTask) -> bool:
+        seen = store.seen(task.tuning.workload.key, target_fingerprint=spec.fingerprint)
+        return any(record.latency_us is not None for record in seen)
+
+    alternatives = [(task, task.tuning.alternative) for task in tasks if task.tuning.alternative is not None]
+    unknown = {way for task, way in alternatives if way.way != DIRECT and not is_known(task)}
+    return [task for task in tasks if task.tuning.alternative not in unknown]
 
 
 def needed_tasks(tasks: Sequence[ExtractedTask], ways: Mapping[str, str]) -> list[ExtractedTask]:

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import tvm
 from tvm.target import Target
 
 from schedules.graph.pipeline import prepare
@@ -38,7 +37,7 @@ from tuner.frontend.convert import ImportedModel, import_model
 from tuner.manifest import describe
 from tuner.measure.builder import BuildPool
 from tuner.measure.runner import LocalRunner
-from tuner.plan import Plan, compare_ways, needed_tasks
+from tuner.plan import Plan, compare_ways, needed_tasks, without_unknown_ways
 from tuner.records import RecordStore
 from tuner.reference import load_samples, random_samples, reference_outputs
 from tuner.request import TuneRequest, TuneResult
@@ -89,9 +88,8 @@ class _Job:
         self._begin(Stage.PARTITION)
         prepared = prepare(model.module)
         self._begin(Stage.EXTRACT)
-        budget = request.budget if request.measure == "device" else None
-        ways = Ways(prepared, Target(request.target.tvm), budget=budget)
-        tasks = self._extract(ways.forms)
+        ways = Ways(prepared, Target(request.target.tvm))
+        tasks = self._extract(ways)
         untuned = self._untuned(model)
         self._begin(Stage.TUNE)
         plan, summary = self._tune(tasks)
@@ -173,8 +171,10 @@ class _Job:
         )
         return samples, list(reference)
 
-    def _extract(self, forms: Sequence[tvm.IRModule]) -> list[ExtractedTask]:
-        tasks = extract_tasks(forms, self.request.target, seed=self.request.seed)
+    def _extract(self, ways: Ways) -> list[ExtractedTask]:
+        tasks = extract_tasks(ways.forms, self.request.target, seed=self.request.seed)
+        if self.request.measure != "device" or not ways.can_be_compared(self.request.budget):
+            tasks = without_unknown_ways(tasks, self.store, self.request.target)
         self.sink.emit(
             TasksExtracted(
                 tasks=tuple(

@@ -21,12 +21,11 @@ _MIN_TIME_S = 60.0
 class Ways:
     """The fused forms of one prepared network (`schedules.graph.pipeline.prepare`) on a target."""
 
-    def __init__(self, prepared: tvm.IRModule, target: Target, *, budget: Budget | None) -> None:
-        """Without a budget nothing is measured, and every way that earlier jobs know may be used."""
+    def __init__(self, prepared: tvm.IRModule, target: Target) -> None:
         self._prepared = prepared
         self._target = target
+        self._shapes = winograd_shapes(prepared)
         self.direct = fuse(prepared, target)
-        self._shapes = winograd_shapes(prepared) if self._can_be_compared(budget) else set()
 
     @property
     def forms(self) -> list[tvm.IRModule]:
@@ -39,9 +38,8 @@ class Ways:
         chosen = [shape for shape in self._shapes if ways.get(str(shape)) == WINOGRAD]
         return fuse(use_winograd(self._prepared, chosen), self._target) if chosen else self.direct
 
-    def _can_be_compared(self, budget: Budget | None) -> bool:
-        if budget is None:
-            return True
+    def can_be_compared(self, budget: Budget) -> bool:
+        """Whether a budget is large enough to search ways that no earlier job knows."""
         enough_trials = budget.trials is None or budget.trials >= _TRIALS_PER_FUNCTION * len(self.direct.functions)
         return enough_trials and (budget.time_limit_s is None or budget.time_limit_s >= _MIN_TIME_S)
 

@@ -156,7 +156,9 @@ def winograd_wherever_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("winograd_wherever_measured")
-def test_a_convolution_by_winograd_is_searched_built_and_verified(tmp_path: Path) -> None:
+def test_a_convolution_by_winograd_is_searched_built_and_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = models.write(models.two_convolutions(), tmp_path / "two.onnx")
     store, sink = MemoryRecordStore(), ListSink()
     asked = request(model, tmp_path / "job", budget=Budget(trials=96))
@@ -170,6 +172,16 @@ def test_a_convolution_by_winograd_is_searched_built_and_verified(tmp_path: Path
     assert verify_bundle(result.bundle).ok
     (extracted,) = [event for event in sink.events if isinstance(event, TasksExtracted)]
     ways = [task.alternative.way for task in extracted.tasks if task.alternative]
+    monkeypatch.undo()
+    small = request(model, tmp_path / "small", budget=Budget(trials=1))
+    second_sink = ListSink()
+    run(small, store=MemoryRecordStore(earlier=store.own()), sink=second_sink)
+    (again,) = [event for event in second_sink.events if isinstance(event, TasksExtracted)]
+    assert again.tasks == extracted.tasks  # what an earlier job has measured is worth having, however few the trials
+    first_sink = ListSink()
+    run(small, store=MemoryRecordStore(), sink=first_sink)
+    (alone,) = [event for event in first_sink.events if isinstance(event, TasksExtracted)]
+    assert {task.alternative.way for task in alone.tasks if task.alternative} == {"direct"}
     assert sorted(ways) == ["direct", "direct", "winograd", "winograd", "winograd"]  # the first one has one way only
 
 
