@@ -66,10 +66,14 @@ def list_tasks(database: Database, job_id: str) -> list[TaskSchema]:
 
 
 def _share(tasks: list[TaskSchema]) -> None:
-    """Fill in which tasks the network needs, and their parts of its latency."""
+    """Fill in which tasks the network needs, and their parts of its latency; a way without a rival is none."""
     ways = choose_ways((task, task.best_us) for task in tasks)
     for task in tasks:
         task.used = in_use(task, ways)
+    searched = {(task.choice, task.way) for task in tasks}
+    for task in tasks:
+        if sum(choice == task.choice for choice, _ in searched) == 1:  # there was nothing to choose from
+            task.choice = task.way = None
     used = [(task, task.weight * task.best_us) for task in tasks if task.used and task.best_us is not None]
     total_us = sum(latency_us for _, latency_us in used)
     for task, latency_us in used:
