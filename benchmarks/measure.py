@@ -80,14 +80,14 @@ class References:
             module[item.symbol](*arguments)
             self._loaded.append((module, item.symbol, arguments))
 
-    def run_us(self, index: int, **settings: float) -> float:
+    def run_us(self, index: int, **settings: int) -> float:
         module, symbol, arguments = self._loaded[index]
         results = module.time_evaluator(symbol, self._cpu, **settings)(*arguments).results
         return float(np.mean(results) * 1e6)
 
     def interleaved_us(self, indices: list[int]) -> NDArray[np.float64]:
         """The median of several rounds, all candidates in turns, `_REFERENCE_S` for each in all."""
-        min_repeat_ms = 1e3 * _REFERENCE_S / _REFERENCE_ROUNDS
+        min_repeat_ms = round(1e3 * _REFERENCE_S / _REFERENCE_ROUNDS)
         rounds = [
             [self.run_us(index, number=1, repeat=1, min_repeat_ms=min_repeat_ms) for index in indices]
             for _ in range(_REFERENCE_ROUNDS)
