@@ -25,6 +25,7 @@ import json
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import geometric_mean
@@ -39,7 +40,7 @@ from benchmarks.command_line import Tuned, TuningFailed, tune
 from benchmarks.networks import NETWORKS, chosen_networks, write_network
 from benchmarks.peak import measure_peak_gflops
 from benchmarks.pinning import on_cores
-from benchmarks.rows import Row, keep_row, provenance, read_rows
+from benchmarks.rows import Row, measure_missing, provenance
 from tuner.compare import Contender, Latency, compare
 from tuner.errors import WorkerError
 from tuner.network_process import NetworkProcess
@@ -200,25 +201,21 @@ def main() -> int:
     parser.add_argument("--data-dir", type=Path, help="one data directory for all jobs instead of a new one for each")
     arguments = parser.parse_args()
     budget = Budget(minutes=arguments.minutes, trials=arguments.trials)
-    wanted = [(name, int(text)) for name in chosen_networks(arguments.models) for text in arguments.threads.split(",")]
-    rows = read_rows(arguments.rows)
-    known = {(row["network"], row["threads"]) for row in rows}
-    failed = False
-    for name, threads in wanted:
-        if (name, threads) in known:
-            continue
-        try:
-            row = measure_network(name, threads, budget, arguments.data_dir)
-        except (TuningFailed, WorkerError) as error:
-            print(f"{name} with {threads} threads: {error}", file=sys.stderr, flush=True)
-            failed = True
-            continue
-        keep_row(arguments.rows, row)
-        rows.append(row)
-        print(table([row]).splitlines()[-1], file=sys.stderr, flush=True)
+    wanted = {
+        (name, threads): partial(measure_network, name, threads, budget, arguments.data_dir)
+        for name in chosen_networks(arguments.models)
+        for threads in map(int, arguments.threads.split(","))
+    }
+    rows, complete = measure_missing(
+        arguments.rows,
+        wanted,
+        key_of=lambda row: (row["network"], row["threads"]),
+        failures=(TuningFailed, WorkerError),
+        show=lambda row: table([row]).splitlines()[-1],
+    )
     print(table(rows))
     print(json.dumps(summary(rows)))
-    return 1 if failed else 0
+    return 0 if complete else 1
 
 
 if __name__ == "__main__":

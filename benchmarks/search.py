@@ -25,9 +25,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -36,6 +34,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.rows import keep_row, provenance, read_rows  # noqa: E402
 from benchmarks.search_sides import best_after, measure_side, seconds_to  # noqa: E402
 from benchmarks.search_tasks import QUICK_TASKS, TASKS, workload  # noqa: E402
 
@@ -72,8 +71,7 @@ def compare_on(task: str, seconds: dict[str, float], seeds: int, iteration_sizes
         print(f"{task:15} {row['side']:9} final {row.get('final_us')} µs", flush=True)
     return {
         "task": task,
-        "commit": _git("rev-parse", "HEAD"),
-        "machine": f"{_cpu()}, Python {platform.python_version()}",
+        **provenance(),
         **ratios(found),
         "runs": [{key: value for key, value in row.items() if key != "trace"} for row in found],
     }
@@ -155,17 +153,6 @@ def _median(values: list[float]) -> float | None:
     return round(middle, 4) if math.isfinite(middle) else None
 
 
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip()
-
-
-def _cpu() -> str:
-    from tuner.targets import host_target
-
-    return host_target().description
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--vs", choices=["stock"], default="stock", help="the peer")
@@ -198,15 +185,12 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     arguments = _arguments()
     seconds = {"stock": arguments.stock_seconds, "repaired": arguments.seconds, "ours": arguments.seconds}
-    kept = arguments.rows.read_text().splitlines() if arguments.rows and arguments.rows.exists() else []
-    rows = [json.loads(line) for line in kept]
+    rows = read_rows(arguments.rows)
     left = [task for task in arguments.tasks if task not in {row["task"] for row in rows}]
     sizes = choose_iteration_sizes(left[0], arguments.probe_seconds) if left else {}
     for task in left:
         rows.append(compare_on(task, seconds, arguments.seeds, sizes))
-        if arguments.rows:
-            with arguments.rows.open("a") as file:
-                file.write(json.dumps(rows[-1]) + "\n")
+        keep_row(arguments.rows, rows[-1])
     print(json.dumps(summary(rows)))
     return 0
 

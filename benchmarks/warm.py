@@ -28,6 +28,7 @@ import statistics
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -35,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.bundles import unpack
 from benchmarks.command_line import Tuned, TuningFailed, tune
 from benchmarks.networks import chosen_networks, write_network
-from benchmarks.rows import Row, keep_row, provenance, read_rows
+from benchmarks.rows import Row, measure_missing, provenance
 from service.api.schemas import EventSchema
 from service.database import Database
 from service.queries.jobs import list_events
@@ -192,24 +193,20 @@ def main() -> int:
     models = chosen_networks(arguments.models)
     if len(models) < 2:
         parser.error("--models: at least two networks are needed")
-    rows = read_rows(arguments.rows)
-    known = {row["network"] for row in rows}
-    failed = False
-    for name in models:
-        if name in known:
-            continue
-        try:
-            row = measure_network(name, [other for other in models if other != name], arguments.trials)
-        except TuningFailed as error:
-            print(f"{name}: {error}", file=sys.stderr, flush=True)
-            failed = True
-            continue
-        keep_row(arguments.rows, row)
-        rows.append(row)
-        print(table([row]).splitlines()[-1], file=sys.stderr, flush=True)
+    wanted = {
+        name: partial(measure_network, name, [other for other in models if other != name], arguments.trials)
+        for name in models
+    }
+    rows, complete = measure_missing(
+        arguments.rows,
+        wanted,
+        key_of=lambda row: row["network"],
+        failures=(TuningFailed,),
+        show=lambda row: table([row]).splitlines()[-1],
+    )
     print(table(rows))
     print(json.dumps(summary(rows)))
-    return 1 if failed else 0
+    return 0 if complete else 1
 
 
 if __name__ == "__main__":

@@ -68,11 +68,6 @@ class Drafter:
             self._measured.sort(key=lambda pair: pair[0])
             del self._measured[self._config.elites :]
 
-    @property
-    def best(self) -> list[tuple[float, Draft]]:
-        """The fastest measured drafts with their latencies in µs, fastest first."""
-        return self._measured
-
     def propose(self, count: int, scorer: Scorer, *, cold: bool, first: Sequence[Draft] = ()) -> list[Draft]:
         """Up to ``count`` new drafts, best first, the random ones last; fewer only when the spaces run dry.
 

@@ -20,7 +20,7 @@ from tuner.search.alternatives import Alternative, chances, network_us, totals_u
 from tuner.search.draft import Draft, DraftConfig, Drafter, Scorer
 from tuner.search.feasibility import Feasibility
 from tuner.search.features import Featurizer, Machine, analytic_scores
-from tuner.search.relatives import KEPT, Measured, fastest, related_drafts
+from tuner.search.relatives import Measured, fastest, related_drafts
 
 # What an unmeasured task is assumed to take, for estimates and for the order of first visits.
 _ASSUMED_GFLOPS_PER_THREAD = 5.0
@@ -98,6 +98,7 @@ class _TaskState:
     best_after_batch: list[float] = field(default_factory=list)
     features: list[NDArray[np.float32]] = field(default_factory=list)
     latency_us: list[float] = field(default_factory=list)
+    fastest: list[Measured] = field(default_factory=list)
     feasibility: Feasibility = field(default_factory=Feasibility)
 
 
@@ -158,14 +159,13 @@ class SearchLoop:
                 self._other_features.append(np.array(record.features, dtype=np.float32))
                 self._other_latency_us.append(record.latency_us)
                 self._other_workloads.append(record.workload)
-                self._stored.setdefault(record.workload, []).append(
-                    Measured(
-                        variant=record.variant,
-                        decisions=record.decisions,
-                        features=self._other_features[-1],
-                        latency_us=record.latency_us,
-                    )
+                measured = Measured(
+                    variant=record.variant,
+                    decisions=record.decisions,
+                    features=self._other_features[-1],
+                    latency_us=record.latency_us,
                 )
+                self._stored[record.workload] = fastest([*self._stored.get(record.workload, []), measured])
 
     def recall(self, key: str, records: Sequence[Record]) -> None:
         """Start a task from what is stored of its workload: nothing is proposed twice, the best are parents.
@@ -240,6 +240,14 @@ class SearchLoop:
             if outcome.latency_us is not None:
                 state.features.append(row)
                 state.latency_us.append(outcome.latency_us)
+                space = state.task.spaces[outcome.draft.space]
+                measured = Measured(
+                    variant=space.variant,
+                    decisions=space.decisions(outcome.draft.genome),
+                    features=row,
+                    latency_us=outcome.latency_us,
+                )
+                state.fastest = fastest([*state.fastest, measured])
         state.best_us = min(state.latency_us, default=None)
 
     @staticmethod
@@ -251,26 +259,10 @@ class SearchLoop:
         return None
 
     def _draft(self, state: _TaskState, count: int) -> list[Draft]:
-        first = [] if state.batches else related_drafts(self._other_tasks(state), state.task.spaces, state.featurizer)
+        others = [other.fastest for other in self._states.values() if other is not state] + [*self._stored.values()]
+        first = [] if state.batches else related_drafts(others, state.task.spaces, state.featurizer)
         cold = len(state.latency_us) < _MIN_TRAINING_ROWS
         return state.drafter.propose(count, self._scorer(state), cold=cold, first=first)
-
-    def _other_tasks(self, state: _TaskState) -> list[list[Measured]]:
-        """The fastest schedules of every other task, of earlier jobs and of this one."""
-        here = [
-            [
-                Measured(
-                    variant=other.task.spaces[draft.space].variant,
-                    decisions=other.task.spaces[draft.space].decisions(draft.genome),
-                    features=other.featurizer.rows([draft])[0],
-                    latency_us=latency_us,
-                )
-                for latency_us, draft in other.drafter.best[:KEPT]
-            ]
-            for other in self._states.values()
-            if other is not state
-        ]
-        return here + [fastest(schedules) for schedules in self._stored.values()]
 
     def _scorer(self, state: _TaskState) -> Scorer:
         cold = len(state.latency_us) < _MIN_TRAINING_ROWS
