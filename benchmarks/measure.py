@@ -40,6 +40,7 @@ from tuner.tuning import machine_of
 _BATCH = 16
 _BEST = 15
 _REFERENCE_S = 0.5
+_WEIGHT_BYTES = 16 * 2**20
 _REFERENCE_ROUNDS = 5
 _SLOWEST = 20.0
 
@@ -69,29 +70,34 @@ class References:
     def __init__(self, candidates: list[Built]) -> None:
         import tvm
 
-        rng = np.random.default_rng(0)
+        from tuner.measure.run_worker import ArgumentSets, Inputs
+
+        inputs = Inputs(weight_bytes=_WEIGHT_BYTES)
         self._cpu = tvm.cpu()
-        self._loaded: list[tuple[Any, str, list[Any]]] = []
+        self._loaded: list[tuple[Any, str, ArgumentSets]] = []
         for item in candidates:
             module = tvm.runtime.load_module(str(item.library))
-            arguments = [
-                tvm.runtime.tensor(rng.standard_normal(spec.shape, dtype=np.float32)) for spec in item.arguments
-            ]
-            module[item.symbol](*arguments)
-            self._loaded.append((module, item.symbol, arguments))
+            self._loaded.append((module, item.symbol, inputs.get(item.arguments)))
+        self._once_us = [self._run_us(index, 10) for index in range(len(candidates))]
 
-    def run_us(self, index: int, **settings: int) -> float:
-        module, symbol, arguments = self._loaded[index]
-        results = module.time_evaluator(symbol, self._cpu, **settings)(*arguments).results
-        return float(np.mean(results) * 1e6)
+    def run_us(self, index: int, seconds: float) -> float:
+        return self._run_us(index, max(1, round(seconds * 1e6 / self._once_us[index])))
+
+    def run_by_default(self, index: int) -> None:
+        """Time a candidate as MetaSchedule's default evaluator does."""
+        module, symbol, argument_sets = self._loaded[index]
+        module.time_evaluator(symbol, self._cpu, number=3, repeat=1, min_repeat_ms=100)(*argument_sets.next(1)[0])
+
+    def _run_us(self, index: int, number: int) -> float:
+        from tuner.measure.run_worker import run_us
+
+        module, symbol, argument_sets = self._loaded[index]
+        return run_us(module, symbol, argument_sets, number)
 
     def interleaved_us(self, indices: list[int]) -> NDArray[np.float64]:
         """The median of several rounds, all candidates in turns, `_REFERENCE_S` for each in all."""
-        min_repeat_ms = round(1e3 * _REFERENCE_S / _REFERENCE_ROUNDS)
-        rounds = [
-            [self.run_us(index, number=1, repeat=1, min_repeat_ms=min_repeat_ms) for index in indices]
-            for _ in range(_REFERENCE_ROUNDS)
-        ]
+        round_s = _REFERENCE_S / _REFERENCE_ROUNDS
+        rounds = [[self.run_us(index, round_s) for index in indices] for _ in range(_REFERENCE_ROUNDS)]
         return np.median(np.array(rounds), axis=0)
 
 
@@ -117,7 +123,7 @@ def measure(task: str, count: int) -> dict[str, Any]:
     with (
         tempfile.TemporaryDirectory(prefix="measure-") as name,
         BuildPool(spec, workers=spec.threads) as builder,
-        LocalRunner(threads=spec.threads) as runner,
+        LocalRunner(threads=spec.threads, weight_bytes=_WEIGHT_BYTES) as runner,
     ):
         candidates = build_candidates(task, 2 * count, spec, builder, Path(name))
         rough, _ = time_adaptively(runner, candidates)
@@ -133,7 +139,7 @@ def measure(task: str, count: int) -> dict[str, Any]:
         among_best, _ = time_adaptively(runner, [candidates[index] for index in best])
         started = time.perf_counter()
         for index in everything:
-            references.run_us(index, number=3, repeat=1, min_repeat_ms=100)
+            references.run_by_default(index)
         default_s = (time.perf_counter() - started) / len(candidates)
     return {
         "task": task,

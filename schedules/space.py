@@ -19,6 +19,7 @@ from tvm.s_tir.schedule import Trace
 from tvm.target import Target
 
 from schedules.decisions import Access, Anchor, DecisionSpace, Gene, GeneKind, factorizations, locations
+from schedules.graph.layout_free import layout_free_parameters
 from schedules.intrinsics import register_intrinsics
 from schedules.rules import postprocs, tiling_rules
 from schedules.templates import template_for
@@ -180,8 +181,7 @@ def _is_reduction(mod: tvm.IRModule, block_name: str) -> bool:
 
 def _layout_free_buffers(mod: tvm.IRModule) -> set[str]:
     function = mod["main"]
-    indices = [int(index) for index in (function.attrs or {}).get("layout_free_buffers", [])]
-    return {function.params[index].name for index in indices}
+    return {function.params[index].name for index in layout_free_parameters(function)}
 
 
 def _stride(expression: Any, variable: Any) -> int:

@@ -205,6 +205,8 @@ def _directly_convolved(block: Any) -> ConvolutionShape | None:
     if block.init is None or len(reads) != 2 or len(block.writes) != 1 or len(block.iter_vars) != 7:
         return None
     written = [int(extent) for extent in block.writes[0].source.shape]
+    if len(written) != 4:
+        return None
     for data, weights in (reads, reads[::-1]):
         batch, rows, columns, outputs = written
         if weights == [3, 3, data[3], outputs] and data[:3] == [batch, rows + 2, columns + 2]:

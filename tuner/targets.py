@@ -41,6 +41,9 @@ _SHOWN_FEATURES = (
     "sve",
 )
 
+TIMING_VERSION = 2
+"""Latencies of another version of `tuner.measure.run_worker` are not comparable. 2: weights are not in the cache."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TargetSpec:
@@ -63,8 +66,15 @@ class TargetSpec:
 
     @property
     def fingerprint(self) -> str:
-        """Identity of what was measured: target attributes, device, threads and TVM version (16 hex digits)."""
-        identity = {"tvm": self.tvm, "device": self.device, "threads": self.threads, "version": tvm_version()}
+        """Identity of what was measured and how: target attributes, device, threads, TVM version, way of timing (16 hex
+        digits)."""
+        identity = {
+            "tvm": self.tvm,
+            "device": self.device,
+            "threads": self.threads,
+            "version": tvm_version(),
+            "timing": TIMING_VERSION,
+        }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
     def as_dict(self) -> dict[str, object]:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import tvm
 from tvm import relax, tirx
 from tvm.relax.analysis import has_reshape_pattern
@@ -18,6 +19,7 @@ from tvm.s_tir.analysis import estimate_tir_flops
 from tvm.target import Target
 from tvm_ffi import structural_hash
 
+from schedules.graph.layout_free import layout_free_parameters
 from schedules.space import design_spaces
 from schedules.winograd import transform_flops
 from tuner.records import Workload
@@ -28,10 +30,11 @@ from tuner.ways import alternative_of
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ExtractedTask:
-    """A distinct function of the network; ``spaces_error`` says why it has no design space (symbolic shapes, mostly),
-    else it is empty."""
+    """A distinct function of the network, with the constant weights that a call reads; ``spaces_error`` says why it has
+    no design space (symbolic shapes, mostly), else it is empty."""
 
     tuning: TuningTask
+    weight_bytes: int
     spaces_error: str = ""
 
     @property
@@ -110,7 +113,13 @@ def _task(
     tuning = TuningTask(
         key=name, name=name, workload=workload, weight=weight, spaces=spaces, alternative=alternative_of(mod)
     )
-    return ExtractedTask(tuning=tuning, spaces_error=error)
+    return ExtractedTask(tuning=tuning, weight_bytes=weight_bytes(mod["main"]), spaces_error=error)
+
+
+def weight_bytes(function: tirx.PrimFunc) -> int:
+    """Bytes of a function's parameters that are constant weights."""
+    buffers = [function.params[index].ty for index in layout_free_parameters(function)]
+    return sum(int(_elements(buffer)) * np.dtype(str(buffer.dtype)).itemsize for buffer in buffers)
 
 
 def _work(mod: tvm.IRModule) -> float:

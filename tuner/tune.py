@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from tvm.target import Target
 
 from schedules.graph.pipeline import prepare
 from tuner.bundle import bundle_name, write_bundle
@@ -88,7 +87,7 @@ class _Job:
         self._begin(Stage.PARTITION)
         prepared = prepare(model.module)
         self._begin(Stage.EXTRACT)
-        ways = Ways(prepared, Target(request.target.tvm))
+        ways = Ways(prepared, request.target)
         tasks = self._extract(ways)
         untuned = self._untuned(model)
         self._begin(Stage.TUNE)
@@ -218,7 +217,11 @@ class _Job:
     def _tune(self, tasks: Sequence[ExtractedTask]) -> tuple[Plan, TuningSummary]:
         spec, request = self.request.target, self.request
         tunable = [task.tuning for task in tasks if task.tunable]
-        with BuildPool(spec, workers=spec.threads) as builder, LocalRunner(threads=spec.threads) as runner:
+        weight_bytes = sum(task.tuning.weight * task.weight_bytes for task in tasks)
+        with (
+            BuildPool(spec, workers=spec.threads) as builder,
+            LocalRunner(threads=spec.threads, weight_bytes=weight_bytes) as runner,
+        ):
             tuning = Tuning(
                 tasks=tunable,
                 target=spec,

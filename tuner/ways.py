@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import tvm
 from tvm.target import Target
@@ -12,6 +13,7 @@ from schedules.graph.winograd import use_winograd, winograd_shapes
 from schedules.winograd import WINOGRAD, way_of
 from tuner.request import Budget
 from tuner.search.alternatives import Alternative
+from tuner.targets import TargetSpec
 
 # A second way needs its own trials before it can win: not worth it where there are only a few for each function.
 _TRIALS_PER_FUNCTION = 8
@@ -21,22 +23,22 @@ _MIN_TIME_S = 60.0
 class Ways:
     """The fused forms of one prepared network (`schedules.graph.pipeline.prepare`) on a target."""
 
-    def __init__(self, prepared: tvm.IRModule, target: Target) -> None:
+    def __init__(self, prepared: tvm.IRModule, spec: TargetSpec) -> None:
         self._prepared = prepared
-        self._target = target
+        self._fuse = partial(fuse, target=Target(spec.tvm), vector_bits=spec.vector_bits)
         self._shapes = winograd_shapes(prepared)
-        self.direct = fuse(prepared, target)
+        self.direct = self._fuse(prepared)
 
     @property
     def forms(self) -> list[tvm.IRModule]:
         """What tasks are extracted from: the direct form, and one with every convolution by Winograd that can be."""
-        by_winograd = [fuse(use_winograd(self._prepared, self._shapes), self._target)] if self._shapes else []
+        by_winograd = [self._fuse(use_winograd(self._prepared, self._shapes))] if self._shapes else []
         return [self.direct, *by_winograd]
 
     def fused(self, ways: Mapping[str, str]) -> tvm.IRModule:
         """The network with these ways, by choice (the convolution's shape as text)."""
         chosen = [shape for shape in self._shapes if ways.get(str(shape)) == WINOGRAD]
-        return fuse(use_winograd(self._prepared, chosen), self._target) if chosen else self.direct
+        return self._fuse(use_winograd(self._prepared, chosen)) if chosen else self.direct
 
     def can_be_compared(self, budget: Budget) -> bool:
         """Whether a budget is large enough to search ways that no earlier job knows."""

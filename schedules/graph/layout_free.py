@@ -49,6 +49,11 @@ def mark_layout_free(mod: IRModule) -> IRModule:
     return marked
 
 
+def layout_free_parameters(function: PrimFunc) -> set[int]:
+    """The positions of the parameters that are constant weights."""
+    return {int(index) for index in (function.attrs or {}).get(ATTRIBUTE, [])}
+
+
 def _is_weight(argument: relax.Expr) -> bool:
     shape = static_shape(argument) if isinstance(argument, GenericConst) else None
     if shape is None:

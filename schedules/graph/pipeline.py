@@ -10,6 +10,7 @@ from schedules.graph.affine import fold_affine
 from schedules.graph.block_names import neutral_block_names
 from schedules.graph.clip import restore_clip
 from schedules.graph.fold import fold_constants
+from schedules.graph.grouped import group_convolutions
 from schedules.graph.identities import remove_identities
 from schedules.graph.layout import channels_last
 from schedules.graph.layout_free import mark_layout_free
@@ -19,6 +20,9 @@ from schedules.graph.prepack import fold_prepacking
 from schedules.graph.rewrite import ENTRY
 from schedules.graph.sblock_attributes import drop_custom_rules
 from schedules.graph.vector_math import vectorize_math
+from schedules.graph.whole_vectors import fill_vectors
+
+_FLOAT_BITS = 32
 
 
 def prepare(mod: IRModule) -> IRModule:
@@ -46,13 +50,16 @@ def prepare(mod: IRModule) -> IRModule:
     )(mod)
 
 
-def fuse(mod: IRModule, target: Target) -> IRModule:
+def fuse(mod: IRModule, target: Target, *, vector_bits: int) -> IRModule:
     """Legalize operators to PrimFuncs, fuse them, and name the weights that a schedule may reorder.
 
-    What is left in ``main`` are calls of PrimFuncs, each distinct one a task. Functions without a vector form are
-    replaced first. `AnnotateTIROpPattern` reads PrimFuncs, so it comes after `LegalizeOps`; constants are folded before
-    fusion, or their computation would be fused in.
+    What is left in ``main`` are calls of PrimFuncs, each distinct one a task. Functions without a vector form, and
+    convolutions whose channels do not fill the target's vectors, are replaced first. `AnnotateTIROpPattern` reads
+    PrimFuncs, so it comes after `LegalizeOps`; constants are folded before fusion, or their computation would be fused
+    in.
     """
+    lanes = vector_bits // _FLOAT_BITS
+    in_vectors = fill_vectors(group_convolutions(mod, lanes=lanes), lanes=lanes)
     with target:
         mod = transform.Sequential(
             [
@@ -62,7 +69,7 @@ def fuse(mod: IRModule, target: Target) -> IRModule:
                 relax.transform.CanonicalizeBindings(),
                 relax.transform.LegalizeOps(),
             ]
-        )(vectorize_math(mod))
+        )(vectorize_math(in_vectors))
         mod = transform.Sequential(
             [
                 relax.transform.AnnotateTIROpPattern(),

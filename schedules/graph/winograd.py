@@ -32,7 +32,7 @@ def winograd_shapes(mod: IRModule) -> set[ConvolutionShape]:
     found = set()
 
     def rule(_walk: Walk, _variable: relax.Var, value: relax.Expr) -> relax.Expr | None:
-        shape = _shape(value)
+        shape = winograd_shape(value)
         if shape is not None:
             found.add(shape)
         return None
@@ -56,7 +56,7 @@ def use_winograd(mod: IRModule, shapes: Collection[ConvolutionShape]) -> IRModul
     """
 
     def rule(walk: Walk, _variable: relax.Var, value: relax.Expr) -> relax.Expr | None:
-        shape = _shape(value)
+        shape = winograd_shape(value)
         if shape is None or shape not in shapes:
             return None
         top, left = integers(value.attrs.padding)[:2]
@@ -73,7 +73,7 @@ def use_winograd(mod: IRModule, shapes: Collection[ConvolutionShape]) -> IRModul
     return rewrite_main(mod, rule) if shapes else mod
 
 
-def _shape(value: relax.Expr) -> ConvolutionShape | None:
+def winograd_shape(value: relax.Expr) -> ConvolutionShape | None:
     """The shape of a convolution that Winograd can compute, None for everything else."""
     if not isinstance(value, Call) or op_name(value) != "nn.conv2d" or value.attrs.data_layout != "NHWC":
         return None

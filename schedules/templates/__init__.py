@@ -8,6 +8,9 @@ from tvm.ir import IRModule
 from tvm.s_tir import Schedule
 
 from schedules.blocks import block_names
+from schedules.grouped import SUMS
+from schedules.templates.elementwise import is_elementwise, schedule_elementwise
+from schedules.templates.grouped import schedule_grouped
 from schedules.templates.rows import normalizes_rows, schedule_rows
 from schedules.templates.winograd import schedule_input_transform, schedule_output_transform
 from schedules.winograd import INPUT, OUTPUT_ROWS
@@ -25,4 +28,8 @@ def template_for(mod: IRModule) -> Template | None:
         return schedule_input_transform
     if OUTPUT_ROWS in names:
         return schedule_output_transform
+    if SUMS in names:
+        return schedule_grouped
+    if is_elementwise(mod):
+        return schedule_elementwise
     return schedule_rows if normalizes_rows(mod) else None

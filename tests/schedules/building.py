@@ -75,12 +75,16 @@ def scheduled(mod: IRModule, *, seed: int) -> IRModule:
     return result
 
 
+def fused(prepared: IRModule) -> IRModule:
+    return fuse(prepared, TARGET, vector_bits=VECTOR_BITS)
+
+
 def tuned_build(mod: IRModule, *, seed: int | None) -> Any:
     """An imported module through the whole pipeline; without a seed the PrimFuncs stay unscheduled."""
-    fused = fuse(prepare(mod), TARGET)
+    functions = fused(prepare(mod))
     if seed is not None:
-        fused = scheduled(fused, seed=seed)
-    return tvm.compile(finish(prepack(fused, TARGET), TARGET), target=TARGET, relax_pipeline=None)
+        functions = scheduled(functions, seed=seed)
+    return tvm.compile(finish(prepack(functions, TARGET), TARGET), target=TARGET, relax_pipeline=None)
 
 
 def untuned_build(mod: IRModule) -> Any:

@@ -11,7 +11,7 @@ from tvm.ir import IRModule
 from tvm.tirx import PrimFunc
 
 from schedules.decisions import DecisionSpace
-from schedules.graph.pipeline import finish, fuse, prepack, prepare
+from schedules.graph.pipeline import finish, prepack, prepare
 from schedules.graph.rewrite import op_name
 from schedules.graph.winograd import use_winograd, winograd_shapes
 from schedules.space import design_spaces, initialized_postprocs, replay
@@ -79,7 +79,7 @@ def test_a_network_computes_the_same(rows: int, columns: int, pads: tuple[int, i
     model = network(rows=rows, columns=columns, pads=pads, batch=batch)
     values = networks.example_input(model)
     prepared = prepare(networks.imported(model))
-    fused = fuse(use_winograd(prepared, winograd_shapes(prepared)), building.TARGET)
+    fused = building.fused(use_winograd(prepared, winograd_shapes(prepared)))
     assert {way for mod in tasks(fused).values() if (way := way_of(mod))} == {
         (str(shape), WINOGRAD) for shape in winograd_shapes(prepared)
     }
@@ -107,7 +107,7 @@ def test_only_the_named_shapes_change_and_epilogues_are_fused() -> None:
     other = ConvolutionShape(batch=1, rows=9, columns=8, inputs=16, outputs=16)
     assert count_convolutions(use_winograd(prepared, [other])) == count_convolutions(prepared) == 2
     assert count_convolutions(use_winograd(prepared, [shape])) == 0
-    names = set(tasks(fuse(use_winograd(prepared, [shape]), building.TARGET)))
+    names = set(tasks(building.fused(use_winograd(prepared, [shape]))))
     # one input transform and one product for both convolutions; the outputs' epilogues differ
     assert sum(name.startswith("winograd_input") for name in names) == 1
     assert sum(name.startswith("winograd_product") for name in names) == 1
@@ -117,7 +117,7 @@ def test_only_the_named_shapes_change_and_epilogues_are_fused() -> None:
 
 def test_direct_convolutions_are_recognized() -> None:
     prepared = prepare(networks.imported(network(rows=8, columns=8)))
-    ways = [way_of(mod) for mod in tasks(fuse(prepared, building.TARGET)).values()]
+    ways = [way_of(mod) for mod in tasks(building.fused(prepared)).values()]
     assert ways == [("8×8×16→16", DIRECT)] * 2
 
 
@@ -128,12 +128,12 @@ def test_other_convolutions_have_one_way(changed: dict[str, Any]) -> None:
     n = Network(seed=22)
     prepared = prepare(networks.imported(n.model(n.conv("x", inputs=32, outputs=32, **changed), shape=(1, 32, 8, 8))))
     assert winograd_shapes(prepared) == set()
-    assert [way_of(mod) for mod in tasks(fuse(prepared, building.TARGET)).values()] == [None]
+    assert [way_of(mod) for mod in tasks(building.fused(prepared)).values()] == [None]
 
 
 def test_transforms_have_a_template_and_their_own_count_of_operations() -> None:
     prepared = prepare(networks.imported(network(rows=8, columns=8)))
-    fused = fuse(use_winograd(prepared, winograd_shapes(prepared)), building.TARGET)
+    fused = building.fused(use_winograd(prepared, winograd_shapes(prepared)))
     for name, mod in tasks(fused).items():
         is_transform = "product" not in name
         assert (template_for(mod) is not None) is is_transform

@@ -14,6 +14,7 @@ from tvm.s_tir.meta_schedule.arg_info import ArgInfo
 from tvm.s_tir.transform import RemoveWeightLayoutRewriteBlock
 from tvm.target import Target
 
+from schedules.graph.layout_free import layout_free_parameters
 from schedules.space import initialized_postprocs, replay, sampled_decisions
 from tuner.link import link_shared
 from tuner.measure.jobs import ArgumentSpec, BuildJob, Built, Decisions, Failure
@@ -76,9 +77,10 @@ class _Compiler:
                 sch = replay(task.mod, job.trace_json, task.postprocs)
                 decisions = sampled_decisions(sch.trace, job.gene_instructions)
                 mod = sch.mod
+            weights = layout_free_parameters(task.mod["main"])
             arguments = tuple(
-                ArgumentSpec(shape=tuple(int(extent) for extent in info.shape), dtype=str(info.dtype))
-                for info in ArgInfo.from_entry_func(mod, job.repacked_weights)
+                ArgumentSpec(shape=tuple(map(int, info.shape)), dtype=str(info.dtype), is_weight=index in weights)
+                for index, info in enumerate(ArgInfo.from_entry_func(mod, job.repacked_weights))
             )
             if job.repacked_weights:
                 mod = RemoveWeightLayoutRewriteBlock(skip_tensor_rewrite=True)(mod)

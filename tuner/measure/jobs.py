@@ -22,10 +22,11 @@ def new_library(directory: Path) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class ArgumentSpec:
-    """Shape and NumPy dtype of one argument of a built function."""
+    """Shape and NumPy dtype of one argument of a built function, and whether it is a constant of the network."""
 
     shape: tuple[int, ...]
     dtype: str
+    is_weight: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

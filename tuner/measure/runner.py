@@ -17,6 +17,8 @@ from tuner.measure.jobs import Agreement, Built, Failure, Timed
 from tuner.records import FailureKind
 
 _TIMEOUT_S = 10.0
+# The least has left the second-level caches of a few cores before it is read again; beyond the most there is no cache.
+_MIN_WEIGHT_BYTES, _MAX_WEIGHT_BYTES = 16 * 2**20, 512 * 2**20
 _ABORT_FACTOR = 2.5
 # How far behind the best a candidate may be after each round and still be timed again, four times at most: two short
 # runs are rarely a tenth above what eight would find, six hardly more than 4 %.
@@ -26,14 +28,22 @@ _CLEARLY_SLOWER = (1.1, 1.06, 1.04)
 class LocalRunner:
     """A `Runner` on this machine.
 
+    Candidates are timed as parts of a network with ``weight_bytes`` of constants: what they read of them comes from
+    where it comes from in such a network.
     A candidate that hangs is a `FailureKind.RUN_TIMEOUT`, one that crashes or raises a `FailureKind.RUN_ERROR`; the
     candidates that shared its child are loaded again into a fresh one and lose nothing but time.
     """
 
     def __init__(
-        self, *, threads: int, timeout_s: float = _TIMEOUT_S, serve: Callable[..., None] | None = None
+        self,
+        *,
+        threads: int,
+        weight_bytes: int = 0,
+        timeout_s: float = _TIMEOUT_S,
+        serve: Callable[..., None] | None = None,
     ) -> None:
         self._threads = threads
+        self._weight_bytes = min(max(weight_bytes, _MIN_WEIGHT_BYTES), _MAX_WEIGHT_BYTES)
         self._timeout_s = timeout_s
         self._serve = serve
         self._child: Child | None = None
@@ -111,7 +121,7 @@ class LocalRunner:
         """Send one request; a `Failure` when it raised (the child lives on), hung or crashed (it is gone)."""
         limit_s = timeout_s or self._timeout_s
         if self._child is None:
-            self._child = Child(self._serve or _run_worker(), self._threads)
+            self._child = Child(self._serve or _run_worker(), self._threads, self._weight_bytes)
         child = self._child
         try:
             child.pipe.send(request)

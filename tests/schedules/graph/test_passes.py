@@ -20,7 +20,7 @@ from schedules.graph.identities import remove_identities
 from schedules.graph.layout import channels_last, count_transposes
 from schedules.graph.layout_free import ATTRIBUTE, mark_layout_free
 from schedules.graph.padding import restore_padding
-from schedules.graph.pipeline import fuse, prepare
+from schedules.graph.pipeline import prepare
 from schedules.graph.powers import expand_powers
 from schedules.graph.rewrite import array_of, op_name, rewrite_main
 from schedules.graph.sblock_attributes import drop_custom_rules
@@ -251,7 +251,7 @@ def test_light_models_need_few_transposes(name: str, transposes: int) -> None:
 
 @pytest.mark.parametrize("name", ["squeezenet", "resnet50"])
 def test_epilogues_are_fused_into_convolutions(name: str) -> None:
-    fused = fuse(prepare(networks.light_model(name)), building.TARGET)
+    fused = building.fused(prepare(networks.light_model(name)))
     names = Counter(
         value.args[0].name_hint.rstrip("0123456789") for value in values(fused) if op_name(value) == "call_tir"
     )
@@ -260,7 +260,7 @@ def test_epilogues_are_fused_into_convolutions(name: str) -> None:
 
 
 def test_weights_are_layout_free_and_biases_are_not() -> None:
-    fused = fuse(prepare(networks.imported(networks.classifier())), building.TARGET)
+    fused = building.fused(prepare(networks.imported(networks.classifier())))
     free = {
         variable.name_hint: list(function.attrs[ATTRIBUTE])
         for variable, function in fused.functions.items()
@@ -308,7 +308,7 @@ def test_the_imported_module_is_left_as_it_was() -> None:
     """The untuned build compiles the imported module: nothing of the pipeline may reach it."""
     mod = networks.imported(networks.mobile())
     untouched = networks.imported(networks.mobile())
-    fused = fuse(prepare(mod), building.TARGET)
+    fused = building.fused(prepare(mod))
     building.scheduled(fused, seed=1)
     assert_structural_equal(mod, untouched)
     assert "layout_free_buffers" in fused.script()
@@ -323,7 +323,7 @@ def test_functions_are_the_same_wherever_they_stand_in_a_network() -> None:
         t = "x"
         for _ in range(layers):
             t = n.node("Relu", n.conv(t, inputs=8, outputs=8))
-        fused = fuse(prepare(networks.imported(n.model(n.node("GlobalAveragePool", t)))), building.TARGET)
+        fused = building.fused(prepare(networks.imported(n.model(n.node("GlobalAveragePool", t)))))
         (mean,) = [body for var, body in fused.functions.items() if "mean" in var.name_hint]
         return mean.without_attr("global_symbol")
 
