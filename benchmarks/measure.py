@@ -40,7 +40,6 @@ from tuner.tuning import machine_of
 _BATCH = 16
 _BEST = 15
 _REFERENCE_S = 0.5
-_WEIGHT_BYTES = 16 * 2**20
 _REFERENCE_ROUNDS = 5
 _SLOWEST = 20.0
 
@@ -72,12 +71,14 @@ class References:
 
         from tuner.measure.run_worker import ArgumentSets, Inputs
 
-        inputs = Inputs(weight_bytes=_WEIGHT_BYTES)
+        inputs = Inputs()
         self._cpu = tvm.cpu()
         self._loaded: list[tuple[Any, str, ArgumentSets]] = []
         for item in candidates:
             module = tvm.runtime.load_module(str(item.library))
-            self._loaded.append((module, item.symbol, inputs.get(item.arguments)))
+            self._loaded.append(
+                (module, item.symbol, inputs.get(item.arguments, network_weight_bytes=item.network_weight_bytes))
+            )
         self._once_us = [self._run_us(index, 10) for index in range(len(candidates))]
 
     def run_us(self, index: int, seconds: float) -> float:
@@ -123,7 +124,7 @@ def measure(task: str, count: int) -> dict[str, Any]:
     with (
         tempfile.TemporaryDirectory(prefix="measure-") as name,
         BuildPool(spec, workers=spec.threads) as builder,
-        LocalRunner(threads=spec.threads, weight_bytes=_WEIGHT_BYTES) as runner,
+        LocalRunner(threads=spec.threads) as runner,
     ):
         candidates = build_candidates(task, 2 * count, spec, builder, Path(name))
         rough, _ = time_adaptively(runner, candidates)

@@ -30,11 +30,10 @@ from tuner.ways import alternative_of
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ExtractedTask:
-    """A distinct function of the network, with the constant weights that a call reads; ``spaces_error`` says why it has
-    no design space (symbolic shapes, mostly), else it is empty."""
+    """A distinct function of the network; ``spaces_error`` says why it has no design space (symbolic shapes, mostly),
+    else it is empty."""
 
     tuning: TuningTask
-    weight_bytes: int
     spaces_error: str = ""
 
     @property
@@ -71,11 +70,14 @@ def extract_tasks(mods: Sequence[tvm.IRModule], spec: TargetSpec, *, seed: int) 
     """The tasks of a network's fused forms, the one with most work (weight × FLOPs) first.
 
     Functions that are structurally equal are one task; its key is the first one's name, its weight the number of calls
-    in the first form that has it.
+    in the first form that has it. The network's constant weights are those of the first form; a task that the first
+    form lacks comes with its own beside them.
     """
     found: dict[str, tuple[tvm.IRModule, str, int]] = {}
     names: Counter[str] = Counter()
-    for mod in mods:
+    first_form_bytes = 0
+    beside_bytes: dict[str, int] = {}
+    for form, mod in enumerate(mods):
         calls, weights = _calls(mod), Counter[str]()
         new: dict[str, tuple[tvm.IRModule, str]] = {}
         for name, function in task_functions(mod).items():
@@ -87,16 +89,36 @@ def extract_tasks(mods: Sequence[tvm.IRModule], spec: TargetSpec, *, seed: int) 
         for key, (alone, name) in new.items():
             names[name] += 1
             found[key] = alone, name if names[name] == 1 else f"{name}_{names[name]}", weights[key]
+            own_bytes = weights[key] * weight_bytes(alone["main"])
+            first_form_bytes += 0 if form else own_bytes
+            beside_bytes[key] = own_bytes if form else 0
     target = Target(spec.tvm)
     tasks = [
-        _task(alone, key, name, weight, target=target, spec=spec, seed=seed)
+        _task(
+            alone,
+            key,
+            name,
+            weight,
+            network_weight_bytes=first_form_bytes + beside_bytes[key],
+            target=target,
+            spec=spec,
+            seed=seed,
+        )
         for key, (alone, name, weight) in found.items()
     ]
     return sorted(tasks, key=lambda task: -task.tuning.weight * task.tuning.workload.flops)
 
 
 def _task(
-    mod: tvm.IRModule, key: str, name: str, weight: int, *, target: Target, spec: TargetSpec, seed: int
+    mod: tvm.IRModule,
+    key: str,
+    name: str,
+    weight: int,
+    *,
+    network_weight_bytes: int,
+    target: Target,
+    spec: TargetSpec,
+    seed: int,
 ) -> ExtractedTask:
     error, spaces = "", []
     try:
@@ -111,9 +133,15 @@ def _task(
         flops=_work(mod),
     )
     tuning = TuningTask(
-        key=name, name=name, workload=workload, weight=weight, spaces=spaces, alternative=alternative_of(mod)
+        key=name,
+        name=name,
+        workload=workload,
+        weight=weight,
+        spaces=spaces,
+        alternative=alternative_of(mod),
+        network_weight_bytes=network_weight_bytes,
     )
-    return ExtractedTask(tuning=tuning, weight_bytes=weight_bytes(mod["main"]), spaces_error=error)
+    return ExtractedTask(tuning=tuning, spaces_error=error)
 
 
 def weight_bytes(function: tirx.PrimFunc) -> int:

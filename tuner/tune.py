@@ -217,11 +217,7 @@ class _Job:
     def _tune(self, tasks: Sequence[ExtractedTask]) -> tuple[Plan, TuningSummary]:
         spec, request = self.request.target, self.request
         tunable = [task.tuning for task in tasks if task.tunable]
-        weight_bytes = sum(task.tuning.weight * task.weight_bytes for task in tasks)
-        with (
-            BuildPool(spec, workers=spec.threads) as builder,
-            LocalRunner(threads=spec.threads, weight_bytes=weight_bytes) as runner,
-        ):
+        with BuildPool(spec, workers=spec.threads) as builder, LocalRunner(threads=spec.threads) as runner:
             tuning = Tuning(
                 tasks=tunable,
                 target=spec,

@@ -33,7 +33,10 @@ _DEFAULT_ALTERNATIVES = 8
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TuningTask:
-    """One distinct task of a network, ready to be searched: its workload, weight and design spaces."""
+    """One distinct task of a network, ready to be searched: its workload, weight and design spaces.
+
+    ``network_weight_bytes`` are the constant weights of the network when it is computed with this task.
+    """
 
     key: str
     name: str
@@ -41,10 +44,15 @@ class TuningTask:
     weight: int
     spaces: list[DecisionSpace]
     alternative: Alternative | None = None
+    network_weight_bytes: int = 0
 
     @property
     def source(self) -> TaskSource:
-        return TaskSource(key=self.workload.key, module_json=self.workload.module_json)
+        return TaskSource(
+            key=self.workload.key,
+            module_json=self.workload.module_json,
+            network_weight_bytes=self.network_weight_bytes,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

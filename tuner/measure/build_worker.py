@@ -116,6 +116,7 @@ class _Compiler:
                 decisions=item.decisions,
                 trace_json=item.job.trace_json or "",
                 cost_s=item.cost_s + share_s,
+                network_weight_bytes=item.job.task.network_weight_bytes,
             )
             for item, symbol in zip(group, symbols, strict=True)
         ]

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from tuner.measure.child import Child
-from tuner.measure.jobs import BuildJob, Built, Failure, TaskSource
+from tuner.measure.jobs import BuildJob, Built, Failure
 from tuner.records import FailureKind
 from tuner.targets import TargetSpec
 
@@ -149,7 +149,7 @@ class _Worker:
 
     def _without_known_module(self, job: BuildJob) -> BuildJob:
         if job.task.key in self._known:
-            return replace(job, task=TaskSource(key=job.task.key, module_json=""))
+            return replace(job, task=replace(job.task, module_json=""))
         self._known.add(job.task.key)
         return job
 

@@ -31,10 +31,14 @@ class ArgumentSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskSource:
-    """A task as a builder needs it: ``key`` names it, ``module_json`` is its module (``tvm.ir.save_json``)."""
+    """A task as a builder needs it: ``key`` names it, ``module_json`` is its module (``tvm.ir.save_json``).
+
+    ``network_weight_bytes`` are the constant weights of the network that its candidates are timed for.
+    """
 
     key: str
     module_json: str
+    network_weight_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +73,7 @@ class Failure:
 class Built:
     """A built candidate: the function ``symbol`` of a library that it may share with others of its batch.
 
-    ``decisions`` are those that the replay really took.
+    ``decisions`` are those that the replay really took; ``network_weight_bytes`` are the task's (`TaskSource`).
     """
 
     library: Path
@@ -78,6 +82,7 @@ class Built:
     decisions: Decisions
     trace_json: str
     cost_s: float
+    network_weight_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,8 @@ from tuner.measure.jobs import Agreement, ArgumentSpec, Built, Timed
 _REPEATS_PER_ROUND = 2
 _MIN_REPEAT_US = 3_000.0
 _LONG_RUN_US = 100_000.0
+# What is read again after the least has left the second-level caches of a few cores; beyond the most there is no cache.
+_MIN_WEIGHT_BYTES, _MAX_WEIGHT_BYTES = 16 * 2**20, 512 * 2**20
 _MAX_COPIES = 256
 _PAGE_BYTES = 4096
 
@@ -43,7 +45,7 @@ class _Candidate:
     cost_s: float = 0.0
 
 
-def serve(pipe: Connection, threads: int, weight_bytes: int) -> None:
+def serve(pipe: Connection, threads: int) -> None:
     """Obey requests until the pipe closes.
 
     ``("load", index, Built, abort_above_us)`` answers ``("timed", index, Timed)`` when the candidate was
@@ -54,7 +56,7 @@ def serve(pipe: Connection, threads: int, weight_bytes: int) -> None:
     """
     os.environ["TVM_NUM_THREADS"] = str(threads)
     os.environ["TVM_BIND_THREADS"] = "0"
-    inputs = Inputs(weight_bytes=weight_bytes)
+    inputs = Inputs()
     candidates: dict[int, _Candidate] = {}
     while True:
         request = pipe.recv()
@@ -68,7 +70,7 @@ def _obey(request: tuple[Any, ...], candidates: dict[int, _Candidate], inputs: I
     match request:
         case ("load", int(index), Built() as built, abort_above_us):
             started = time.perf_counter()
-            candidate = _load(built, inputs.get(built.arguments))
+            candidate = _load(built, inputs.get(built.arguments, network_weight_bytes=built.network_weight_bytes))
             candidate.cost_s = time.perf_counter() - started
             if abort_above_us is not None and candidate.once_us > abort_above_us:
                 return "timed", index, Timed(latency_us=candidate.once_us, spread_us=0.0, cost_s=candidate.cost_s)
@@ -173,20 +175,24 @@ class ArgumentSets:
 class Inputs:
     """Random arguments, kept while the batch stays on one task: allocating them anew cost more than the runs.
 
-    Weights are read from ``weight_bytes`` of memory in turns, as far apart in time as in a network with so many.
+    Weights are read from as much memory as the weights of the network take, in turns: as far apart in time as there.
     """
 
-    def __init__(self, *, weight_bytes: int) -> None:
+    def __init__(self) -> None:
         self._kept: dict[tuple[int, ArgumentSpec], Any] = {}
         self._rng = np.random.default_rng(0)
-        self._pool = _pool(weight_bytes, self._rng)
+        self._pool = _pool(_MIN_WEIGHT_BYTES, self._rng)
         self._given = 0
 
-    def get(self, specs: tuple[ArgumentSpec, ...]) -> ArgumentSets:
+    def get(self, specs: tuple[ArgumentSpec, ...], *, network_weight_bytes: int) -> ArgumentSets:
         if len(self._kept) > 64:
             self._kept = {}
+        size = min(max(network_weight_bytes, _MIN_WEIGHT_BYTES), _MAX_WEIGHT_BYTES)
+        if size > self._pool.nbytes:
+            self._pool = _pool(size, self._rng)
+        pool = self._pool[: size // self._pool.itemsize]
         copies = [
-            self._copies(spec) if spec.is_weight else [self._one(index, spec)] for index, spec in enumerate(specs)
+            self._copies(spec, pool) if spec.is_weight else [self._one(index, spec)] for index, spec in enumerate(specs)
         ]
         count = max(map(len, copies), default=1)
         # Every candidate begins elsewhere: what the one before it has just read is in the cache.
@@ -200,18 +206,18 @@ class Inputs:
             self._kept[key] = tvm.runtime.tensor(_random(spec, self._rng))
         return self._kept[key]
 
-    def _copies(self, spec: ArgumentSpec) -> list[Any]:
+    def _copies(self, spec: ArgumentSpec, pool: Any) -> list[Any]:
         """Views of the pool, as many as fit: schedules want their weights in shapes of their own, and writing megabytes
         of them for each candidate would cost more than running it."""
         elements, dtype = math.prod(spec.shape), np.dtype(spec.dtype)
         step = -(-elements * dtype.itemsize // _PAGE_BYTES) * _PAGE_BYTES // dtype.itemsize
-        if dtype != self._pool.dtype or not 0 < step <= len(self._pool):
+        if dtype != pool.dtype or not 0 < step <= len(pool):
             return [self._one(-1, spec)]
-        count = min(len(self._pool) // step, _MAX_COPIES)
+        count = min(len(pool) // step, _MAX_COPIES)
         # Spread over the whole pool, in steps of whole pages.
-        step *= len(self._pool) // step // count
+        step *= len(pool) // step // count
         starts = range(0, count * step, step)
-        return [tvm.runtime.from_dlpack(self._pool[start : start + elements].reshape(spec.shape)) for start in starts]
+        return [tvm.runtime.from_dlpack(pool[start : start + elements].reshape(spec.shape)) for start in starts]
 
 
 def _pool(size_bytes: int, rng: np.random.Generator) -> Any:

@@ -17,8 +17,6 @@ from tuner.measure.jobs import Agreement, Built, Failure, Timed
 from tuner.records import FailureKind
 
 _TIMEOUT_S = 10.0
-# The least has left the second-level caches of a few cores before it is read again; beyond the most there is no cache.
-_MIN_WEIGHT_BYTES, _MAX_WEIGHT_BYTES = 16 * 2**20, 512 * 2**20
 _ABORT_FACTOR = 2.5
 # How far behind the best a candidate may be after each round and still be timed again, four times at most: two short
 # runs are rarely a tenth above what eight would find, six hardly more than 4 %.
@@ -35,15 +33,9 @@ class LocalRunner:
     """
 
     def __init__(
-        self,
-        *,
-        threads: int,
-        weight_bytes: int = 0,
-        timeout_s: float = _TIMEOUT_S,
-        serve: Callable[..., None] | None = None,
+        self, *, threads: int, timeout_s: float = _TIMEOUT_S, serve: Callable[..., None] | None = None
     ) -> None:
         self._threads = threads
-        self._weight_bytes = min(max(weight_bytes, _MIN_WEIGHT_BYTES), _MAX_WEIGHT_BYTES)
         self._timeout_s = timeout_s
         self._serve = serve
         self._child: Child | None = None
@@ -121,7 +113,7 @@ class LocalRunner:
         """Send one request; a `Failure` when it raised (the child lives on), hung or crashed (it is gone)."""
         limit_s = timeout_s or self._timeout_s
         if self._child is None:
-            self._child = Child(self._serve or _run_worker(), self._threads, self._weight_bytes)
+            self._child = Child(self._serve or _run_worker(), self._threads)
         child = self._child
         try:
             child.pipe.send(request)

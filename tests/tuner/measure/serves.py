@@ -33,7 +33,7 @@ def _build(job: BuildJob, said: str) -> Built | Failure:
     )
 
 
-def run_serve(pipe: Connection, threads: int, weight_bytes: int) -> None:
+def run_serve(pipe: Connection, threads: int) -> None:
     names: dict[int, str] = {}
     rounds: dict[int, int] = {}
     while True:
