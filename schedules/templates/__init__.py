@@ -13,6 +13,7 @@ from schedules.templates.elementwise import is_elementwise, schedule_elementwise
 from schedules.templates.grouped import schedule_grouped
 from schedules.templates.rows import normalizes_rows, schedule_rows
 from schedules.templates.winograd import schedule_input_transform, schedule_output_transform
+from schedules.windows.template import is_chain, schedule_chain
 from schedules.winograd import INPUT, OUTPUT_ROWS
 
 __all__ = ["Template", "template_for"]
@@ -30,6 +31,8 @@ def template_for(mod: IRModule) -> Template | None:
         return schedule_output_transform
     if SUMS in names:
         return schedule_grouped
+    if is_chain(mod):
+        return schedule_chain
     if is_elementwise(mod):
         return schedule_elementwise
     return schedule_rows if normalizes_rows(mod) else None

@@ -1,0 +1,291 @@
+"""A chain as one PrimFunc, row by row, its intermediates in rings.
+
+The loops, for two stages (a 1×1 and a 3×3 convolution)::
+
+    for strip in parallel(S):
+        ring[r, edges, c] = 0                                        # the columns of the padding, once
+        for step in range(steps + warm-up):
+            for r in range(rows of stage 0 in a step):
+                if the strip needs row and does not have it:
+                    for w, co: sums[w, co] = Σ x[row, w, ci] · k[ci, co];  ring[row % R, w + 1, co] = relu(sums + bias)
+                if row is padding: ring[row % R, :, :] = 0
+            for r in range(rows per step):
+                for w, co: sums[w, co] = Σ ring[(row + kh) % R, w + kw, ci] · k[kh, kw, ci, co]; out[row, w, co] = ...
+
+The rings and the order of rows are in the function from the start: no schedule has to make them (TVM's
+`rolling_buffer` does, and is easily wrong: docs/decisions/0006-sliding-windows.md). What is left to a schedule is
+inside a row: the blocks ``sum_i`` and ``write_i`` of each stage, in a scope of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from textwrap import indent
+
+import tvm
+from tvm.script import tirx as T
+from tvm.tirx import PrimFunc
+
+from schedules.windows.rows import Ring, RowPlan, computed_rows
+from schedules.windows.stages import Bias, Chain, Clip, Kind, Picture, Residual, Scale, Stage
+
+_FILL = {Kind.MAX_POOL: "T.float32(-3.4028234663852886e38)"}
+"""What padding is for the stage that reads it; zero for all others."""
+_MULTIPLE = 64
+"""Rows of padding above a picture are fewer than this many rings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """A parameter of stage ``stage`` (-1: the chain's input); ``role`` is ``source``, ``weight``, ``bias``, ``scale``,
+    ``residual`` or ``output``."""
+
+    name: str
+    role: str
+    stage: int
+    shape: tuple[int, ...]
+
+
+def parameters_of(chain: Chain) -> list[Parameter]:
+    """The parameters of `lower`'s function in their order: the input, each stage's own, the output."""
+    found = [Parameter(name="x", role="source", stage=-1, shape=_nhwc(chain.source))]
+    for index, stage in enumerate(chain.stages):
+        inputs, channels = chain.read_by(index).channels, stage.output.channels
+        kernel = (stage.down.kernel, stage.across.kernel)
+        if stage.kind is Kind.CONVOLUTION:
+            found.append(Parameter(name=f"k{index}", role="weight", stage=index, shape=(*kernel, inputs, channels)))
+        elif stage.kind is Kind.DEPTHWISE:
+            found.append(Parameter(name=f"k{index}", role="weight", stage=index, shape=(*kernel, channels)))
+        for number, step in enumerate(stage.epilogue):
+            name = f"e{index}_{number}"
+            match step:
+                case Bias():
+                    found.append(Parameter(name=name, role="bias", stage=index, shape=(channels,)))
+                case Scale():
+                    found.append(Parameter(name=name, role="scale", stage=index, shape=(channels,)))
+                case Residual(is_chain_input=False):
+                    found.append(Parameter(name=name, role="residual", stage=index, shape=_nhwc(stage.output)))
+    return [*found, Parameter(name="y", role="output", stage=len(chain.stages) - 1, shape=_nhwc(chain.output))]
+
+
+def ring_columns(chain: Chain, index: int) -> int:
+    """Columns of the ring behind stage ``index``, the next stage's padding included."""
+    after = chain.stages[index + 1]
+    return after.across.rows(after.output.columns)
+
+
+def computed_columns(chain: Chain, index: int) -> int:
+    """Columns that stage ``index`` computes: a next stage with a stride may not read the last ones."""
+    columns = chain.stages[index].output.columns
+    if index == len(chain.stages) - 1:
+        return columns
+    return min(columns, ring_columns(chain, index) - chain.stages[index + 1].across.before)
+
+
+def workspace_bytes(chain: Chain, plan: RowPlan) -> int:
+    """Bytes of all rings of one strip."""
+    return sum(
+        4 * ring.rows * ring_columns(chain, index) * chain.stages[index].output.channels
+        for index, ring in enumerate(plan.rings)
+    )
+
+
+def computed_macs(chain: Chain, plan: RowPlan) -> int:
+    """Multiplications that the plan really does, seams and recomputation included."""
+    total = chain.stages[-1].macs(chain.read_by(len(chain.stages) - 1).channels) * chain.output.rows
+    for index, ring in enumerate(plan.rings):
+        rows = sum(
+            len(computed_rows(plan, ring, height=chain.stages[index].output.rows, strip=strip))
+            for strip in range(plan.strips)
+        )
+        total += rows * chain.stages[index].macs(chain.read_by(index).channels)
+    return total
+
+
+def lower(chain: Chain, plan: RowPlan) -> PrimFunc:
+    """The function of a chain computed by a plan, unscheduled."""
+    return tvm.script.from_source(source_of(chain, plan), extra_vars={"T": T})
+
+
+def source_of(chain: Chain, plan: RowPlan) -> str:
+    """The TVMScript of `lower`'s function."""
+    signature = ", ".join(f'{each.name}: T.Buffer({each.shape}, "float32")' for each in parameters_of(chain))
+    rings = "".join(
+        f"ring{index} = T.sblock_alloc_buffer(({ring.rows}, {ring_columns(chain, index)}, "
+        f"{chain.stages[index].output.channels}))\n"
+        for index, ring in enumerate(plan.rings)
+    )
+    edges = "".join(_edge_columns(chain, plan, index) for index in range(len(plan.rings)))
+    stages = "".join(_stage(chain, plan, index) for index in range(len(chain.stages)))
+    step = f'for t in range({plan.steps + plan.warm_up}):\n    with T.sblock("step"):\n' + indent(
+        f"vt = T.axis.opaque({plan.steps + plan.warm_up}, t)\n{stages}", " " * 8
+    )
+    strip = f'for s in T.parallel({plan.strips}):\n    with T.sblock("strip"):\n' + indent(
+        f"vs = T.axis.spatial({plan.strips}, s)\n{rings}{edges}{step}", " " * 8
+    )
+    body = f'T.func_attr({{"global_symbol": "main", "tirx.noalias": True}})\n{strip}'
+    return f"@T.prim_func(s_tir=True)\ndef main({signature}):\n{indent(body, '    ')}"
+
+
+def _stage(chain: Chain, plan: RowPlan, index: int) -> str:
+    """The rows of a stage in one step."""
+    if index == len(plan.rings):
+        row = f"vs * {plan.strip_rows} + (vt - {plan.warm_up}) * {plan.rows_per_step} + vr"
+        condition = f"vt >= {plan.warm_up} and {_unbound(row)} < {chain.output.rows}"
+        return _rows(chain, plan, index, count=plan.rows_per_step, row=row, condition=condition)
+    ring, height = plan.rings[index], chain.stages[index].output.rows
+    start = ring.offset - ring.produced - plan.warm_up * ring.advance
+    row = f"vs * {plan.strip_rows * ring.scale} + vt * {ring.advance} + vr + {start}"
+    needed = [f"vt >= {plan.warm_up - ring.warm_up}"] if ring.warm_up < plan.warm_up else []
+    needed += [
+        f"{_unbound(row)} >= vs * {plan.strip_rows * ring.scale} + {ring.first}",
+        f"{_unbound(row)} < (vs + 1) * {plan.strip_rows * ring.scale} + {ring.last}",
+    ]
+    bottom = _bottom(chain, index)
+    if plan.strips * plan.strip_rows > chain.output.rows:
+        needed.append(f"{_unbound(row)} < {bottom}")
+    inside = [f"{_unbound(row)} >= 0", f"{_unbound(row)} < {height}"]
+    computed = _rows(chain, plan, index, count=ring.produced, row=row, condition=" and ".join(needed + inside))
+    if ring.first >= 0 and bottom <= height:
+        return computed
+    outside = f"({_unbound(row)} < 0 or {_unbound(row)} >= {height})"
+    return computed + _edge_rows(chain, ring, index, row=row, condition=" and ".join([*needed, outside]))
+
+
+def _rows(chain: Chain, plan: RowPlan, index: int, *, count: int, row: str, condition: str) -> str:
+    stage = chain.stages[index]
+    width, channels = computed_columns(chain, index), stage.output.channels
+    body = f"vr = T.axis.opaque({count}, r)\nT.where({condition})\n"
+    if stage.kind is not Kind.COPY:
+        body += f"sums = T.sblock_alloc_buffer(({width}, {channels}))\n" + _sums(chain, plan, index, row=row)
+    body += (
+        f"for w, c in T.grid({width}, {channels}):\n"
+        f'    with T.sblock("write{index}"):\n'
+        '        vw, vc = T.axis.remap("SS", [w, c])\n'
+        f"        {_target(chain, plan, index, row=row)} = {_value(chain, plan, index, row=row)}\n"
+    )
+    return f'for r in range({count}):\n    with T.sblock("rows{index}"):\n{indent(body, " " * 8)}'
+
+
+def _sums(chain: Chain, plan: RowPlan, index: int, *, row: str) -> str:
+    stage, inputs = chain.stages[index], chain.read_by(index).channels
+    extents = [computed_columns(chain, index), stage.output.channels, stage.down.kernel, stage.across.kernel]
+    names, kinds = ["w", "c", "kh", "kw"], "SSRR"
+    if stage.kind is Kind.CONVOLUTION:
+        extents, names, kinds = [*extents, inputs], [*names, "ci"], kinds + "R"
+    channel = "vci" if stage.kind is Kind.CONVOLUTION else "vc"
+    read = _read(chain, plan, index, row=row, channel=channel)
+    match stage.kind:
+        case Kind.CONVOLUTION:
+            start, update = "T.float32(0)", f"sums[vw, vc] + {read} * k{index}[vkh, vkw, vci, vc]"
+        case Kind.DEPTHWISE:
+            start, update = "T.float32(0)", f"sums[vw, vc] + {read} * k{index}[vkh, vkw, vc]"
+        case Kind.MAX_POOL:
+            start, update = _FILL[Kind.MAX_POOL], f"T.max(sums[vw, vc], {read})"
+        case _:
+            start, update = "T.float32(0)", f"sums[vw, vc] + {read}"
+    axes = ", ".join(f"v{name}" for name in names)
+    return (
+        f"for {', '.join(names)} in T.grid({', '.join(map(str, extents))}):\n"
+        f'    with T.sblock("sum{index}"):\n'
+        f'        {axes} = T.axis.remap("{kinds}", [{", ".join(names)}])\n'
+        "        with T.init():\n"
+        f"            sums[vw, vc] = {start}\n"
+        f"        sums[vw, vc] = {update}\n"
+    )
+
+
+def _read(chain: Chain, plan: RowPlan, index: int, *, row: str, channel: str) -> str:
+    """The element of its input that a stage reads for ``vw, vkh, vkw``."""
+    stage = chain.stages[index]
+    down, across = stage.down, stage.across
+    source_row = f"({row}) * {down.stride} + vkh * {down.dilation} - {down.before}"
+    column = f"vw * {across.stride} + vkw * {across.dilation}"
+    if index == 0:
+        return f"x[0, {source_row}, {column}, {channel}]"
+    return f"ring{index - 1}[{_place(plan.rings[index - 1], source_row)}, {column}, {channel}]"
+
+
+def _place(ring: Ring, row: str) -> str:
+    """A row's place in a ring. Rows of the padding are negative: a multiple of the ring's size is added."""
+    return f"({row} + {ring.rows * _MULTIPLE}) % {ring.rows}"
+
+
+def _target(chain: Chain, plan: RowPlan, index: int, *, row: str) -> str:
+    if index == len(plan.rings):
+        return f"y[0, {row}, vw, vc]"
+    return f"ring{index}[{_place(plan.rings[index], row)}, vw + {chain.stages[index + 1].across.before}, vc]"
+
+
+def _value(chain: Chain, plan: RowPlan, index: int, *, row: str) -> str:
+    stage = chain.stages[index]
+    value = f"x[0, {row}, vw, vc]" if stage.kind is Kind.COPY else "sums[vw, vc]"
+    if stage.kind is Kind.AVERAGE_POOL:
+        value = f"{value} * T.float32({1 / (stage.down.kernel * stage.across.kernel)!r})"
+    for number, step in enumerate(stage.epilogue):
+        name = f"e{index}_{number}"
+        match step:
+            case Bias():
+                value = f"{value} + {name}[vc]"
+            case Scale():
+                value = f"({value}) * {name}[vc]"
+            case Clip(low=low, high=high):
+                value = value if low is None else f"T.max({value}, T.float32({low!r}))"
+                value = value if high is None else f"T.min({value}, T.float32({high!r}))"
+            case Residual(is_chain_input=True):
+                value = f"{value} + x[0, {row}, vw, vc]"
+            case Residual():
+                value = f"{value} + {name}[0, {row}, vw, vc]"
+    return value
+
+
+def _edge_columns(chain: Chain, plan: RowPlan, index: int) -> str:
+    """Fill the columns of a ring that no row of the picture writes."""
+    stage, after = chain.stages[index], chain.stages[index + 1]
+    left, width = after.across.before, ring_columns(chain, index)
+    right = width - left - computed_columns(chain, index)
+    text = ""
+    for name, start, count in (("left", 0, left), ("right", width - right, right)):
+        if count > 0:
+            text += (
+                f"for r, w, c in T.grid({plan.rings[index].rows}, {count}, {stage.output.channels}):\n"
+                f'    with T.sblock("{name}{index}"):\n'
+                '        vr, vw, vc = T.axis.remap("SSS", [r, w, c])\n'
+                f"        ring{index}[vr, vw + {start}, vc] = {_fill(after)}\n"
+            )
+    return text
+
+
+def _bottom(chain: Chain, index: int) -> int:
+    """One more than the last row behind stage ``index`` that the chain's output needs, padding included."""
+    bottom = chain.output.rows
+    for stage in reversed(chain.stages[index + 1 :]):
+        bottom = stage.down.first(bottom - 1) + stage.down.reach
+    return bottom
+
+
+def _edge_rows(chain: Chain, ring: Ring, index: int, *, row: str, condition: str) -> str:
+    stage, after = chain.stages[index], chain.stages[index + 1]
+    return (
+        f"for r in range({ring.produced}):\n"
+        f'    with T.sblock("edge{index}"):\n'
+        f"        vr = T.axis.opaque({ring.produced}, r)\n"
+        f"        T.where({condition})\n"
+        f"        for w, c in T.grid({computed_columns(chain, index)}, {stage.output.channels}):\n"
+        f'            with T.sblock("fill{index}"):\n'
+        '                vw, vc = T.axis.remap("SS", [w, c])\n'
+        f"                ring{index}[{_place(ring, row)}, vw + {after.across.before}, vc] = {_fill(after)}\n"
+    )
+
+
+def _fill(stage: Stage) -> str:
+    return _FILL.get(stage.kind, "T.float32(0)")
+
+
+def _unbound(row: str) -> str:
+    """A row by the variable of its own loop: a block's predicate is not inside of the block."""
+    return "(" + row.replace("vr", "r") + ")"
+
+
+def _nhwc(picture: Picture) -> tuple[int, ...]:
+    return (1, picture.rows, picture.columns, picture.channels)

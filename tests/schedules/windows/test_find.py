@@ -1,0 +1,84 @@
+"""Chains in networks: which operators belong together, and what ends a chain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from schedules.graph.pipeline import prepare
+from schedules.windows.find import FoundChain, find_chains
+from schedules.windows.lower import parameters_of
+from schedules.windows.stages import Bias, Clip, Kind, Picture, Residual
+from tests.schedules import networks
+from tests.schedules.networks import Network
+
+
+def found(model: Any) -> list[FoundChain]:
+    return find_chains(prepare(networks.imported(model)))
+
+
+def kinds(chain: FoundChain) -> list[Kind]:
+    return [each.stage.kind for each in chain.stages]
+
+
+def inverted_residual(n: Network, source: str, *, channels: int, stride: int = 1) -> str:
+    wide = n.node("Relu", n.conv(source, inputs=channels, outputs=3 * channels, kernel=1))
+    strides, groups = [stride, stride], 3 * channels
+    depthwise = n.conv(wide, inputs=groups, outputs=groups, groups=groups, strides=strides, pads=[1, 1, 1, 1])
+    narrow = n.conv(n.node("Relu", depthwise), inputs=groups, outputs=channels, kernel=1)
+    return narrow if stride > 1 else n.node("Add", narrow, source)
+
+
+def test_an_inverted_residual_is_a_chain() -> None:
+    n = Network(seed=1)
+    (chain,) = found(n.model(inverted_residual(n, n.node("Relu", "x"), channels=8), shape=(1, 8, 10, 12)))
+    assert kinds(chain) == [Kind.CONVOLUTION, Kind.DEPTHWISE, Kind.CONVOLUTION]
+    assert chain.read_by(0) == chain.chain().output == Picture(rows=10, columns=12, channels=8)
+    assert chain.stages[0].stage.epilogue == (Bias(), Clip(low=0.0, high=None))
+    assert chain.stages[-1].stage.epilogue[-1] == Residual(is_chain_input=True)
+
+
+def test_parameters_are_in_the_order_of_the_function() -> None:
+    n = Network(seed=2)
+    (chain,) = found(n.model(inverted_residual(n, n.node("Relu", "x"), channels=4), shape=(1, 4, 6, 6)))
+    arguments = [argument for each in chain.stages for argument in each.arguments]
+    shapes = [each.shape for each in parameters_of(chain.chain())[1:-1]]
+    assert [np.shape(argument) for argument in arguments] == shapes
+
+
+def test_chains_cross_blocks_until_a_tensor_is_read_twice() -> None:
+    n = Network(seed=3)
+    first = inverted_residual(n, n.node("Relu", "x"), channels=4, stride=2)
+    second = inverted_residual(n, first, channels=4)
+    chains = found(n.model(second, shape=(1, 4, 12, 12)))
+    # What the first block hands on is read by the second block and by its addition.
+    assert [len(chain.stages) for chain in chains] == [3, 3]
+    one = inverted_residual(n := Network(seed=4), n.node("Relu", "x"), channels=4, stride=2)
+    (chain,) = found(n.model(inverted_residual(n, one, channels=4, stride=2), shape=(1, 4, 12, 12)))
+    assert len(chain.stages) == 6
+
+
+def test_pooling_belongs_to_a_chain_and_other_tensors_may_be_added() -> None:
+    n = Network(seed=5)
+    other = n.node("Sigmoid", "x")
+    t = n.node("Relu", n.node("Add", n.conv("x", inputs=6, outputs=6, pads=[1, 1, 1, 1]), other))
+    t = n.node("MaxPool", t, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    (chain,) = found(n.model(t, shape=(1, 6, 9, 9)))
+    assert kinds(chain) == [Kind.CONVOLUTION, Kind.MAX_POOL]
+    assert Residual(is_chain_input=False) in chain.stages[0].stage.epilogue
+
+
+@pytest.mark.parametrize("case", ["batch", "groups", "read twice", "returned"])
+def test_what_has_no_rows_of_its_own_ends_a_chain(case: str) -> None:
+    n = Network(seed=6)
+    t = n.conv("x", inputs=8, outputs=8, kernel=1, groups=2 if case == "groups" else 1)
+    u = n.conv(t, inputs=8, outputs=8, pads=[1, 1, 1, 1])
+    outputs = [u]
+    if case == "read twice":
+        outputs = [n.node("Add", n.node("Sigmoid", t), u)]
+    if case == "returned":
+        outputs = [u, t]
+    model = n.model(*outputs, shape=(2 if case == "batch" else 1, 8, 7, 7))
+    assert found(model) == []

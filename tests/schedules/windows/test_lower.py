@@ -1,0 +1,131 @@
+"""Chains in rings: the numbers, how often each row is computed, how much is kept, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+import tvm
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tvm.ir import IRModule
+from tvm.s_tir import Schedule
+from tvm.script import tirx as T
+from tvm.tirx import PrimFunc
+
+from schedules.space import initialized_postprocs
+from schedules.windows.lower import computed_macs, lower, parameters_of, ring_columns, source_of, workspace_bytes
+from schedules.windows.rows import Mode, RowPlan
+from schedules.windows.stages import Chain, Kind, Picture
+from schedules.windows.template import is_chain, schedule_chain
+from tests.schedules import building
+from tests.schedules.windows.chains import Array, arrays, chains, expected, inverted_residual, planned, stage
+
+
+def run(function: PrimFunc | IRModule, chain: Chain, values: dict[str, Array]) -> Array:
+    mod = function if isinstance(function, IRModule) else IRModule({"main": function})
+    tensors = [tvm.runtime.tensor(values[each.name]) for each in parameters_of(chain)]
+    tvm.compile(mod, target=building.TARGET)["main"](*tensors)
+    output: Array = tensors[-1].numpy()[0]
+    return output
+
+
+def scheduled(function: PrimFunc, *, seed: int) -> IRModule:
+    mod = IRModule({"main": function})
+    sch = Schedule(mod, seed=seed)
+    schedule_chain(sch)
+    sch.enter_postproc()
+    assert all(processor.apply(sch) for processor in initialized_postprocs(mod, building.TARGET))
+    return sch.mod
+
+
+def box(*, kernel: int, stride: int = 1, dilation: int = 1, rows: int, columns: int) -> Chain:
+    """A producer of single elements and a consumer of windows: Halide's example of storage folding."""
+    source = Picture(rows=rows, columns=columns, channels=1)
+    producer = stage(Kind.COPY, source)
+    consumer = stage(Kind.AVERAGE_POOL, producer.output, kernel=kernel, stride=stride, dilation=dilation)
+    return Chain(source=source, stages=(producer, consumer))
+
+
+def stores(chain: Chain, plan: RowPlan) -> int:
+    """How many elements the first stage stores when the function runs."""
+    text = source_of(chain, plan)
+    text = text.replace("y: T.Buffer(", 'n: T.Buffer((1,), "int32"), y: T.Buffer(')
+    store = re.search(r"^( *)ring0\[.*vw \+ \d+, vc\] = (?!T\.float32\(0\)$).*$", text, flags=re.MULTILINE)
+    assert store is not None
+    counted = f"{store.group()}\n{store.group(1)}n[0] = n[0] + 1"
+    function = tvm.script.from_source(text.replace(store.group(), counted), extra_vars={"T": T})
+    values, count = arrays(chain), tvm.runtime.tensor(np.zeros(1, dtype=np.int32))
+    tensors: list[Any] = [tvm.runtime.tensor(values[each.name]) for each in parameters_of(chain)]
+    tvm.compile(IRModule({"main": function}), target=building.TARGET)["main"](*tensors[:-1], count, tensors[-1])
+    np.testing.assert_allclose(tensors[-1].numpy()[0], expected(chain, values), rtol=1e-5, atol=1e-5)
+    return int(count.numpy()[0])
+
+
+def test_storage_folding_of_halides_lesson() -> None:
+    chain = box(kernel=2, rows=5, columns=5)
+    rolled, again = planned(chain), planned(chain, modes=[Mode.RECOMPUTE])
+    assert (chain.output.rows, chain.output.columns) == (4, 4)
+    assert stores(chain, rolled) == 25
+    assert stores(chain, again) == 40
+    assert workspace_bytes(chain, rolled) == 10 * 4
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation", "rows_per_step"),
+    list(product([3, 5, 7], [1, 2], [1, 2], [1, 3])),
+)
+def test_every_element_is_computed_once(kernel: int, stride: int, dilation: int, rows_per_step: int) -> None:
+    chain = box(kernel=kernel, stride=stride, dilation=dilation, rows=23, columns=19)
+    plan = planned(chain, rows_per_step=rows_per_step)
+    reach = (kernel - 1) * dilation + 1
+    assert plan.rings[0].rows == (rows_per_step - 1) * stride + reach
+    assert stores(chain, plan) == ((chain.output.rows - 1) * stride + reach) * 19
+
+
+def test_strips_compute_their_seams_twice() -> None:
+    chain = box(kernel=3, rows=18, columns=7)
+    assert stores(chain, planned(chain, strips=2)) == (18 + 2) * 7
+    assert stores(chain, planned(chain, strips=4)) == (18 + 3 * 2) * 7
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    chain=chains(),
+    rows_per_step=st.integers(1, 5),
+    strips=st.integers(1, 4),
+    data=st.data(),
+)
+def test_random_chains_compute_the_same(chain: Chain, rows_per_step: int, strips: int, data: st.DataObject) -> None:
+    modes = [data.draw(st.sampled_from(list(Mode))) for _ in chain.stages[1:]]
+    plan = planned(chain, rows_per_step=rows_per_step, strips=strips, modes=modes)
+    function, values = lower(chain, plan), arrays(chain)
+    reference = expected(chain, values)
+    for form in (function, scheduled(function, seed=data.draw(st.integers(1, 2**20)))):
+        output = run(form, chain, {**values, "y": values["y"].copy()})
+        # Sums may cancel: the inputs, of about 1, bound the error from below. Not a number is never close.
+        assert np.abs(output - reference).max() <= 1e-5 * max(1.0, np.abs(reference).max())
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("rows", "columns"), [(13, 11), (16, 16)])
+def test_inverted_residuals_keep_a_few_rows(rows: int, columns: int, stride: int) -> None:
+    chain = inverted_residual(rows, columns, stride=stride)
+    plan = planned(chain)
+    assert [ring.rows for ring in plan.rings] == [3, 1]
+    assert workspace_bytes(chain, plan) == 4 * 24 * (3 * ring_columns(chain, 0) + chain.output.columns)
+    unfused = sum(
+        each.macs(chain.read_by(index).channels) * each.output.rows for index, each in enumerate(chain.stages)
+    )
+    assert computed_macs(chain, plan) == unfused
+    assert computed_macs(chain, planned(chain, modes=[Mode.RECOMPUTE] * 2)) > 1.2 * unfused
+    values = arrays(chain)
+    assert building.relative_error(run(lower(chain, plan), chain, values), expected(chain, values)) < 1e-6
+
+
+def test_functions_of_chains_are_recognized() -> None:
+    chain = inverted_residual(6, 6)
+    assert is_chain(IRModule({"main": lower(chain, planned(chain))}))
