@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -155,7 +156,11 @@ def unpack_bundle(bundle: Path, folder: Path) -> None:
             for member in archive:
                 if member.name not in BUNDLE_FILES or not member.isreg():
                     raise BundleError(f"The bundle holds {member.name!r}, which does not belong there.")
-                archive.extract(member, folder, filter="data")
+                source = archive.extractfile(member)
+                assert source is not None  # a plain file has content
+                with source, (folder / member.name).open("wb") as target:
+                    shutil.copyfileobj(source, target)
+                (folder / member.name).chmod(0o755 if member.mode & 0o100 else 0o644)
     except (tarfile.TarError, OSError, EOFError) as error:
         raise BundleError(f"{bundle.name} cannot be unpacked: {error}") from error
 
