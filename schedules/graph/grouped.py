@@ -11,13 +11,21 @@ import numpy.typing as npt
 from tvm import relax
 from tvm.ir import IRModule
 
-from schedules.graph.rewrite import Walk, array_of, constant, dtype_of, integers, op_name, rewrite_main, static_shape
+from schedules.graph.rewrite import (
+    FUSES_ELEMENTWISE,
+    Walk,
+    array_of,
+    constant,
+    dtype_of,
+    integers,
+    op_name,
+    rewrite_main,
+    static_shape,
+)
 from schedules.grouped import OUTPUT, GroupedShape, grouped_convolution, padded_weights
 
 _MAX_PADDED = 1.5
 """With more lanes than this for each output channel, too much of every vector is padding."""
-_FUSES_ELEMENTWISE = 4
-"""Relax's operator pattern (``OpPatternKind``) of a convolution: elementwise operators are fused behind it."""
 _UNARY = frozenset({"nn.relu", "nn.silu", "nn.gelu", "clip", "sigmoid", "tanh", "exp", "negative", "abs"})
 _WITH_CONSTANT = frozenset({"add", "subtract", "multiply", "divide", "maximum", "minimum"})
 
@@ -66,7 +74,7 @@ def group_convolutions(mod: IRModule, *, lanes: int) -> IRModule:
         assert weights is not None
         compute = partial(grouped_convolution, shape=shape)
         data, padded = walk.emit(walk.new(value.args[0])), constant(padded_weights(weights, shape))
-        return walk.emit_te(compute, data, padded, name=OUTPUT, pattern=_FUSES_ELEMENTWISE)
+        return walk.emit_te(compute, data, padded, name=OUTPUT, pattern=FUSES_ELEMENTWISE)
 
     return rewrite_main(mod, rule)
 

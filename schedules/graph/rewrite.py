@@ -13,6 +13,9 @@ from tvm.ir import Call, GenericConst, IRModule, Op
 from tvm.tirx import IntImm
 
 ENTRY = "main"
+OPAQUE, FUSES_ELEMENTWISE = 8, 4
+"""Relax's operator patterns (``OpPatternKind``): nothing is fused with an opaque function; elementwise operators are
+fused behind the other kind, as behind a convolution."""
 _NUMPY_TYPES = frozenset(
     {"bool", "float16", "float32", "float64"} | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 )

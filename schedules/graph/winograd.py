@@ -8,7 +8,18 @@ from functools import partial
 from tvm import relax
 from tvm.ir import Call, IRModule
 
-from schedules.graph.rewrite import Walk, array_of, constant, dtype_of, integers, op_name, rewrite_main, static_shape
+from schedules.graph.rewrite import (
+    FUSES_ELEMENTWISE,
+    OPAQUE,
+    Walk,
+    array_of,
+    constant,
+    dtype_of,
+    integers,
+    op_name,
+    rewrite_main,
+    static_shape,
+)
 from schedules.winograd import (
     INPUT,
     OUTPUT,
@@ -22,9 +33,6 @@ from schedules.winograd import (
 
 _MIN_CHANNELS = 16
 """With fewer the transforms cost more than the products save."""
-_OPAQUE, _FUSES_ELEMENTWISE = 8, 4
-"""Relax's operator patterns (``OpPatternKind``): nothing is fused with an opaque function; elementwise operators are
-fused behind the other kind, as behind a convolution."""
 
 
 def winograd_shapes(mod: IRModule) -> set[ConvolutionShape]:
@@ -65,10 +73,10 @@ def use_winograd(mod: IRModule, shapes: Collection[ConvolutionShape]) -> IRModul
         data = walk.emit(walk.new(value.args[0]))
         spread = constant(transformed_weights(weights))
         transform = partial(input_transform, shape=shape, top=top, left=left)
-        tiles = walk.emit_te(transform, data, name=INPUT, pattern=_OPAQUE)
-        products = walk.emit_te(partial(product, shape=shape), tiles, spread, name=PRODUCT, pattern=_OPAQUE)
+        tiles = walk.emit_te(transform, data, name=INPUT, pattern=OPAQUE)
+        products = walk.emit_te(partial(product, shape=shape), tiles, spread, name=PRODUCT, pattern=OPAQUE)
         finished = partial(output_transform, shape=shape)
-        return walk.emit_te(finished, products, name=OUTPUT, pattern=_FUSES_ELEMENTWISE)
+        return walk.emit_te(finished, products, name=OUTPUT, pattern=FUSES_ELEMENTWISE)
 
     return rewrite_main(mod, rule) if shapes else mod
 

@@ -21,6 +21,7 @@ from schedules.graph.rewrite import (
     static_shape,
     variables_of,
 )
+from schedules.windows.lower import reads_padding
 from schedules.windows.rows import Window
 from schedules.windows.stages import Bias, Chain, Clip, Kind, Picture, Residual, Scale, Stage, Step
 
@@ -48,16 +49,16 @@ class FoundChain:
     source: relax.Var
     stages: tuple[Found, ...]
 
-    def chain(self, first: int = 0, last: int | None = None) -> Chain:
-        """The stages from ``first`` up to ``last`` (all) as a chain of their own."""
-        return Chain(source=self.read_by(first), stages=tuple(found.stage for found in self.stages[first:last]))
-
-    def read_by(self, stage: int) -> Picture:
-        if stage:
-            return self.stages[stage - 1].stage.output
+    @property
+    def chain(self) -> Chain:
+        """The chain to be lowered: a first stage with padding reads a copy of the input that has it."""
         picture = _picture(self.source)
         assert picture is not None
-        return picture
+        stages = tuple(found.stage for found in self.stages)
+        if reads_padding(stages[0], picture):
+            once = Window(kernel=1)
+            stages = (Stage(kind=Kind.COPY, down=once, across=once, output=picture), *stages)
+        return Chain(source=picture, stages=stages)
 
 
 def find_chains(mod: IRModule) -> list[FoundChain]:
@@ -137,9 +138,6 @@ class _Reader:
         name = op_name(value)
         if name == "nn.relu":
             return Clip(low=0.0, high=None), []
-        if name == "clip":
-            low, high = (float(bound.value) for bound in value.args[1:])
-            return Clip(low=low, high=high), []
         if name in ("maximum", "minimum"):
             bound = array_of(value.args[1])
             if bound is None or bound.size != 1:

@@ -68,6 +68,17 @@ def parameters_of(chain: Chain) -> list[Parameter]:
     return [*found, Parameter(name="y", role="output", stage=len(chain.stages) - 1, shape=_nhwc(chain.output))]
 
 
+def reads_padding(stage: Stage, source: Picture) -> bool:
+    """Whether the windows of a stage reach beyond the picture that it reads."""
+    return any(
+        window.before > 0 or window.rows(outputs) > inputs
+        for window, outputs, inputs in (
+            (stage.down, stage.output.rows, source.rows),
+            (stage.across, stage.output.columns, source.columns),
+        )
+    )
+
+
 def ring_columns(chain: Chain, index: int) -> int:
     """Columns of the ring behind stage ``index``, the next stage's padding included."""
     after = chain.stages[index + 1]
@@ -103,7 +114,12 @@ def computed_macs(chain: Chain, plan: RowPlan) -> int:
 
 
 def lower(chain: Chain, plan: RowPlan) -> PrimFunc:
-    """The function of a chain computed by a plan, unscheduled."""
+    """The function of a chain computed by a plan, unscheduled.
+
+    Raises ValueError for a chain whose first stage reads beyond its input: that has no padding, a copy of it would.
+    """
+    if reads_padding(chain.stages[0], chain.source):
+        raise ValueError(f"the first stage reads beyond its input of {chain.source}; put a copy in front of it")
     return tvm.script.from_source(source_of(chain, plan), extra_vars={"T": T})
 
 

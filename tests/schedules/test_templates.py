@@ -118,6 +118,18 @@ def spaces(function: PrimFunc) -> list[DecisionSpace]:
     return design_spaces(building.as_module(function), building.TARGET, cores=2, vector_bits=256, seed=1)
 
 
+def check_every_choice(function: PrimFunc, expected: Callable[..., Any], *, rtol: float, atol: float) -> None:
+    """Run a function with each choice of its template's one decision."""
+    mod = building.as_module(function)
+    (space,) = spaces(function)
+    for index in range(int(space.size)):
+        trace = space.trace_json(space.decisions(np.array([index], dtype=np.int32)))
+        done = replay(mod, trace, initialized_postprocs(mod, building.TARGET)).mod
+        *inputs, out = functions.arrays(function)
+        building.run_function(done, *inputs, out)
+        np.testing.assert_allclose(out, expected(*inputs), rtol=rtol, atol=atol)
+
+
 @pytest.mark.parametrize(
     "make", [winograd_input, winograd_output, fast_softmax, layer_norm, grouped, grouped_shuffled, scaled]
 )
@@ -142,14 +154,7 @@ def test_the_loop_nest_is_as_recorded(make: Callable[[], PrimFunc], golden: Call
     ids=["softmax", "softmax of seven", "exact softmax", "layer norm", "layer norm of fifty"],
 )
 def test_every_choice_normalizes_rows(function: PrimFunc, expected: Callable[..., Any]) -> None:
-    mod = building.as_module(function)
-    (space,) = spaces(function)
-    for index in range(int(space.size)):
-        trace = space.trace_json(space.decisions(np.array([index], dtype=np.int32)))
-        done = replay(mod, trace, initialized_postprocs(mod, building.TARGET)).mod
-        *inputs, out = functions.arrays(function)
-        building.run_function(done, *inputs, out)
-        np.testing.assert_allclose(out, expected(*inputs), rtol=1e-4, atol=1e-5)
+    check_every_choice(function, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("shuffled", [False, True], ids=["in order", "shuffled"])
@@ -202,14 +207,7 @@ def test_every_choice_convolves_groups(
 )
 def test_every_choice_computes_elementwise_functions(function: PrimFunc, expected: Callable[..., Any]) -> None:
     assert is_elementwise(building.as_module(function))
-    mod = building.as_module(function)
-    (space,) = spaces(function)
-    for index in range(int(space.size)):
-        trace = space.trace_json(space.decisions(np.array([index], dtype=np.int32)))
-        done = replay(mod, trace, initialized_postprocs(mod, building.TARGET)).mod
-        *inputs, out = functions.arrays(function)
-        building.run_function(done, *inputs, out)
-        np.testing.assert_allclose(out, expected(*inputs), rtol=1e-5, atol=1e-6)
+    check_every_choice(function, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

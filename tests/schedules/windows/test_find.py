@@ -9,10 +9,11 @@ import pytest
 
 from schedules.graph.pipeline import prepare
 from schedules.windows.find import FoundChain, find_chains
-from schedules.windows.lower import parameters_of
+from schedules.windows.lower import lower, parameters_of
 from schedules.windows.stages import Bias, Clip, Kind, Picture, Residual
-from tests.schedules import networks
+from tests.schedules import building, networks
 from tests.schedules.networks import Network
+from tests.schedules.windows.chains import planned
 
 
 def found(model: Any) -> list[FoundChain]:
@@ -35,7 +36,7 @@ def test_an_inverted_residual_is_a_chain() -> None:
     n = Network(seed=1)
     (chain,) = found(n.model(inverted_residual(n, n.node("Relu", "x"), channels=8), shape=(1, 8, 10, 12)))
     assert kinds(chain) == [Kind.CONVOLUTION, Kind.DEPTHWISE, Kind.CONVOLUTION]
-    assert chain.read_by(0) == chain.chain().output == Picture(rows=10, columns=12, channels=8)
+    assert chain.chain.source == chain.chain.output == Picture(rows=10, columns=12, channels=8)
     assert chain.stages[0].stage.epilogue == (Bias(), Clip(low=0.0, high=None))
     assert chain.stages[-1].stage.epilogue[-1] == Residual(is_chain_input=True)
 
@@ -44,7 +45,7 @@ def test_parameters_are_in_the_order_of_the_function() -> None:
     n = Network(seed=2)
     (chain,) = found(n.model(inverted_residual(n, n.node("Relu", "x"), channels=4), shape=(1, 4, 6, 6)))
     arguments = [argument for each in chain.stages for argument in each.arguments]
-    shapes = [each.shape for each in parameters_of(chain.chain())[1:-1]]
+    shapes = [each.shape for each in parameters_of(chain.chain)[1:-1]]
     assert [np.shape(argument) for argument in arguments] == shapes
 
 
@@ -82,3 +83,21 @@ def test_what_has_no_rows_of_its_own_ends_a_chain(case: str) -> None:
         outputs = [u, t]
     model = n.model(*outputs, shape=(2 if case == "batch" else 1, 8, 7, 7))
     assert found(model) == []
+
+
+def test_a_chain_computes_what_the_network_does() -> None:
+    n = Network(seed=7)
+    t = n.node("Relu", n.conv("x", inputs=3, outputs=8, pads=[1, 1, 1, 1], strides=[2, 2]))
+    t = n.node("MaxPool", n.node("Clip", t, n.value(np.float32(0.1)), n.value(np.float32(0.9))), kernel_shape=[2, 2])
+    model = n.model(t, shape=(1, 3, 13, 11))
+    (chain,) = found(model)
+    assert [each.kind for each in chain.chain.stages] == [Kind.COPY, Kind.CONVOLUTION, Kind.MAX_POOL]
+    data = networks.example_input(model)
+    (expected,) = (each.transpose(0, 2, 3, 1) for each in networks.reference(model, data))
+    output = np.full_like(expected, np.nan, order="C")
+    constants = [np.array(argument) for each in chain.stages for argument in each.arguments]
+    function = lower(chain.chain, planned(chain.chain, rows_per_step=2, strips=2))
+    building.run_function(
+        building.as_module(function), np.ascontiguousarray(data.transpose(0, 2, 3, 1)), *constants, output
+    )
+    assert building.relative_error(output, expected) < 1e-6

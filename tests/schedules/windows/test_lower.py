@@ -129,3 +129,11 @@ def test_inverted_residuals_keep_a_few_rows(rows: int, columns: int, stride: int
 def test_functions_of_chains_are_recognized() -> None:
     chain = inverted_residual(6, 6)
     assert is_chain(IRModule({"main": lower(chain, planned(chain))}))
+
+
+def test_a_first_stage_that_reads_padding_is_refused() -> None:
+    source = Picture(rows=6, columns=6, channels=2)
+    padded = stage(Kind.DEPTHWISE, source, kernel=3, padding=(1, 1))
+    chain = Chain(source=source, stages=(padded, stage(Kind.MAX_POOL, padded.output, kernel=2)))
+    with pytest.raises(ValueError, match="copy in front"):
+        lower(chain, planned(chain))
