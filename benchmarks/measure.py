@@ -3,10 +3,11 @@
     python benchmarks/measure.py [--tasks conv3x3,conv1x1,matmul] [--candidates 60]
 
 Candidates of a task, from fast to 20 times slower, are timed as the search times them (batches of 16, aborted or sent
-out of the rounds when they are clearly slower) and by two references of 500 ms each, all candidates in turns. Printed
-are the rank agreement (Kendall's tau) with the mean of the references, over all candidates and among the best 15, where
-the references' agreement with each other is what can be had at all; the regret of the pick; and the cost of a trial
-against MetaSchedule's default evaluator (3 runs, at least 100 ms).
+out of the rounds when they are clearly slower) and by two references of 500 ms each, all candidates in turns, each
+reference in a process of its own: where tensors happen to lie in memory is part of the noise, and a network runs in
+another process than its search. Printed are the rank agreement (Kendall's tau) with the mean of the references, over
+all candidates and among the best 15, where the references' agreement with each other is what can be had at all; the
+regret of the pick; and the cost of a trial against MetaSchedule's default evaluator (3 runs, at least 100 ms).
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +41,7 @@ from tuner.search.features import analytic_scores
 from tuner.targets import TargetSpec, host_target
 from tuner.tuning import machine_of
 
+Measured = TypeVar("Measured")
 _BATCH = 16
 _BEST = 15
 _REFERENCE_S = 0.5
@@ -102,6 +107,25 @@ class References:
         return np.median(np.array(rounds), axis=0)
 
 
+def in_own_process(measure: Callable[[list[Built]], Measured], candidates: list[Built]) -> Measured:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(measure, candidates).result()
+
+
+def reference_us(candidates: list[Built]) -> NDArray[np.float64]:
+    """Long, interleaved timings of all candidates in µs."""
+    return References(candidates).interleaved_us(list(range(len(candidates))))
+
+
+def default_seconds(candidates: list[Built]) -> float:
+    """What MetaSchedule's default evaluator takes for all candidates."""
+    references = References(candidates)
+    started = time.perf_counter()
+    for index in range(len(candidates)):
+        references.run_by_default(index)
+    return time.perf_counter() - started
+
+
 def time_adaptively(runner: LocalRunner, candidates: list[Built]) -> tuple[NDArray[np.float64], float]:
     """Latencies in µs as the search finds them, and the seconds that a candidate took."""
     started = time.perf_counter()
@@ -132,16 +156,11 @@ def measure(task: str, count: int) -> dict[str, Any]:
         spread = kept[np.argsort(rough[kept])][np.linspace(0, len(kept) - 1, min(count, len(kept))).round().astype(int)]
         candidates = [candidates[index] for index in np.random.default_rng(0).permutation(spread)]
         adaptive, seconds = time_adaptively(runner, candidates)
-        references = References(candidates)
-        everything = list(range(len(candidates)))
-        first, second = references.interleaved_us(everything), references.interleaved_us(everything)
+        first, second = in_own_process(reference_us, candidates), in_own_process(reference_us, candidates)
         mean = (first + second) / 2
         best = [int(index) for index in np.argsort(mean)[:_BEST]]
         among_best, _ = time_adaptively(runner, [candidates[index] for index in best])
-        started = time.perf_counter()
-        for index in everything:
-            references.run_by_default(index)
-        default_s = (time.perf_counter() - started) / len(candidates)
+        default_s = in_own_process(default_seconds, candidates) / len(candidates)
     return {
         "task": task,
         "candidates": len(candidates),

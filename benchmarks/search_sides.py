@@ -135,6 +135,7 @@ def _run_ours(task: str, seconds: float, directory: Path, *, seed: int) -> dict[
     from tuner.measure.runner import LocalRunner
     from tuner.records import MemoryRecordStore, Workload
     from tuner.request import Budget
+    from tuner.search.alternatives import Use
     from tuner.search.loop import LoopConfig
     from tuner.targets import host_target, tvm_version
     from tuner.tuning import Tuning, TuningTask
@@ -156,7 +157,7 @@ def _run_ours(task: str, seconds: float, directory: Path, *, seed: int) -> dict[
     with BuildPool(spec, workers=spec.threads) as builder, LocalRunner(threads=spec.threads) as runner:
         store = MemoryRecordStore()
         tuning = Tuning(
-            tasks=[TuningTask(key=task, name=task, workload=stored, weight=1, spaces=spaces)],
+            tasks=[TuningTask(key=task, name=task, workload=stored, uses=(Use(count=1),), spaces=spaces)],
             target=spec,
             store=store,
             models=MemoryCostModelStore(),

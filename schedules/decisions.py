@@ -99,14 +99,31 @@ class Anchor:
     accesses: tuple[Access, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class RowStage:
+    """One operator of a chain that is computed row by row (`schedules.windows`).
+
+    ``pixels`` and ``channels`` are the positions of the genes that tile its rows (outer factor, register tile),
+    ``work`` is its multiplications and additions in one step, ``mixes_channels`` tells a convolution from what computes
+    each channel alone.
+    """
+
+    pixels: int
+    channels: int
+    work: float
+    mixes_channels: bool
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DecisionSpace:
-    """One design space (sketch) of a task: its trace's instructions and the genes that they sample."""
+    """One design space (sketch) of a task: its trace's instructions and the genes that they sample; ``stages`` where
+    the task is a chain."""
 
     variant: str
     instructions: list[Any]
     genes: tuple[Gene, ...]
     anchor: Anchor | None
+    stages: tuple[RowStage, ...] = ()
 
     @cached_property
     def cardinalities(self) -> NDArray[np.int64]:

@@ -18,11 +18,13 @@ from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.schedule import Trace
 from tvm.target import Target
 
-from schedules.decisions import Access, Anchor, DecisionSpace, Gene, GeneKind, factorizations, locations
+from schedules.blocks import block_names
+from schedules.decisions import Access, Anchor, DecisionSpace, Gene, GeneKind, RowStage, factorizations, locations
 from schedules.graph.layout_free import layout_free_parameters
 from schedules.intrinsics import register_intrinsics
 from schedules.rules import postprocs, tiling_rules
 from schedules.templates import template_for
+from schedules.windows.template import is_chain
 
 _REDUCTION = 2  # TVM's IterVar kind of a reduction
 
@@ -86,12 +88,17 @@ def sampled_decisions(trace: Trace, instructions: tuple[int, ...]) -> tuple[tupl
 
 
 def initialized_postprocs(mod: tvm.IRModule, target: Target) -> list[Any]:
-    """The postprocessors of the rule set, bound to a task, as `replay` needs them."""
+    """The postprocessors of the rule set, bound to a task, as `replay` needs them.
+
+    A chain reads its weights in the order in which they come: what would reorder them would do it for every row.
+    """
     register_intrinsics(target)
     context = ms.TuneContext(
         mod=mod,
         target=target,
-        space_generator=ms.space_generator.PostOrderApply(sch_rules=[], postprocs=postprocs(), mutator_probs={}),
+        space_generator=ms.space_generator.PostOrderApply(
+            sch_rules=[], postprocs=postprocs(moves_weights=not is_chain(mod)), mutator_probs={}
+        ),
         search_strategy=ms.search_strategy.ReplayTrace(),
         rand_state=1,
         num_threads=1,
@@ -138,9 +145,34 @@ def _read_space(variant: str, trace: Trace, mod: tvm.IRModule) -> DecisionSpace:
             )
         elif index in values:
             raise ReplayError(f"sampling instruction {kind} has no gene")
+    if is_chain(mod):
+        stages = _read_stages(mod, genes)
+        return DecisionSpace(variant=variant, instructions=instructions, genes=tuple(genes), anchor=None, stages=stages)
     tiled = [gene.block for gene in genes if gene.kind is GeneKind.TILE]
     anchor = read_anchor(mod, max(set(tiled), key=tiled.count)) if tiled else None
     return DecisionSpace(variant=variant, instructions=instructions, genes=tuple(genes), anchor=anchor)
+
+
+def _read_stages(mod: tvm.IRModule, genes: list[Gene]) -> tuple[RowStage, ...]:
+    """The stages of a chain, from its blocks ``rows_i`` and ``sum_i``, and its genes."""
+    sch = Schedule(mod, debug_mask="none", error_render_level="none")
+    positions = {(gene.block, gene.axis): position for position, gene in enumerate(genes)}
+    names = block_names(mod)
+    stages = []
+    for index in range(sum(name.startswith("write") for name in names)):
+        sums, block = f"sum{index}", f"write{index}"
+        iterators = sch.get(sch.get_sblock(sums if sums in names else block)).iter_vars
+        extents = [int(iterator.dom.extent) for iterator in iterators]
+        rows = int(sch.get(sch.get_sblock(f"rows{index}")).iter_vars[0].dom.extent)
+        stages.append(
+            RowStage(
+                pixels=positions[block, 0],
+                channels=positions[block, 1],
+                work=2.0 * rows * float(np.prod(extents)),
+                mixes_channels=len(extents) == 5,
+            )
+        )
+    return tuple(stages)
 
 
 def read_anchor(mod: tvm.IRModule, block_name: str) -> Anchor | None:

@@ -64,9 +64,8 @@ GATHER, INPUT_ROWS, INPUT = "winograd_gather", "winograd_input_rows", "winograd_
 PRODUCT = "winograd_product"
 OUTPUT_ROWS, OUTPUT = "winograd_output_rows", "winograd_output"
 """Names of the blocks."""
-DIRECT, WINOGRAD = "direct", "winograd"
-"""The two ways to compute a convolution."""
-_ANNOTATION = "winograd"
+WINOGRAD = "winograd"
+"""This way to compute a convolution, among others."""
 
 Matrix = tuple[tuple[int, ...], ...]
 
@@ -119,7 +118,6 @@ def input_transform(data: te.Tensor, *, shape: ConvolutionShape, top: int, left:
         (_POSITIONS, tiles, channels),
         lambda k, tile, c: _combination(INPUT_MATRIX, k % INPUT_TILE, lambda s: rows[k // INPUT_TILE, s, tile, c]),
         name=INPUT,
-        attrs={_ANNOTATION: str(shape)},
     )
 
 
@@ -131,7 +129,6 @@ def product(data: te.Tensor, weights: te.Tensor, *, shape: ConvolutionShape) -> 
         (positions, tiles, shape.outputs),
         lambda k, tile, co: te.sum(data[k, tile, ci] * weights[k, ci, co], axis=ci),
         name=PRODUCT,
-        attrs={_ANNOTATION: str(shape)},
     )
 
 
@@ -150,22 +147,7 @@ def output_transform(products: te.Tensor, *, shape: ConvolutionShape) -> te.Tens
         return _combination(OUTPUT_MATRIX, w % OUTPUT_TILE, lambda b: rows[h % OUTPUT_TILE, b, tile, c])
 
     extents = (shape.batch, shape.rows, shape.columns, shape.outputs)
-    return te.compute(extents, output, name=OUTPUT, attrs={_ANNOTATION: str(shape)})
-
-
-def way_of(mod: IRModule) -> tuple[str, str] | None:
-    """Which convolution a task computes, or a part of it, and in which of the two ways; None for everything else.
-
-    The first is the convolution's shape as text: all tasks with the same one are the same convolutions of a network,
-    computed directly or by Winograd.
-    """
-    for block in blocks_of(mod["main"].body):
-        if _ANNOTATION in block.annotations:
-            return str(block.annotations[_ANNOTATION]), WINOGRAD
-        shape = _directly_convolved(block)
-        if shape is not None:
-            return str(shape), DIRECT
-    return None
+    return te.compute(extents, output, name=OUTPUT)
 
 
 def transform_flops(mod: IRModule) -> float | None:
@@ -197,18 +179,3 @@ def _sum(coefficients: tuple[int, ...], load: Callable[[int], Any]) -> Any:
         scaled = value if abs(coefficient) == 1 else value * const(float(abs(coefficient)), value.dtype)
         total = scaled if total is None else total + scaled if coefficient > 0 else total - scaled
     return total
-
-
-def _directly_convolved(block: Any) -> ConvolutionShape | None:
-    """The shape of a block that is a direct 3×3 convolution in NHWC with stride 1 and one group, else None."""
-    reads = [[int(extent) for extent in read.source.shape] for read in block.reads if len(read.source.shape) == 4]
-    if block.init is None or len(reads) != 2 or len(block.writes) != 1 or len(block.iter_vars) != 7:
-        return None
-    written = [int(extent) for extent in block.writes[0].source.shape]
-    if len(written) != 4:
-        return None
-    for data, weights in (reads, reads[::-1]):
-        batch, rows, columns, outputs = written
-        if weights == [3, 3, data[3], outputs] and data[:3] == [batch, rows + 2, columns + 2]:
-            return ConvolutionShape(batch=batch, rows=rows, columns=columns, inputs=data[3], outputs=outputs)
-    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,18 @@ from schedules.graph.pipeline import finish, prepack
 from schedules.space import ReplayError, initialized_postprocs, replay
 from tuner.errors import BuildError
 from tuner.link import export_module
+from tuner.memory import MemoryPlan, plan_memory
 from tuner.targets import TargetSpec
 from tuner.tasks import task_module
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scheduled:
+    """A network ready to be built, the functions left unscheduled, and the memory of a run, where shapes are known."""
+
+    module: tvm.IRModule
+    unscheduled: tuple[str, ...]
+    memory: MemoryPlan | None
 
 
 def build_untuned(module: tvm.IRModule, output: Path, *, spec: TargetSpec) -> None:
@@ -22,10 +33,8 @@ def build_untuned(module: tvm.IRModule, output: Path, *, spec: TargetSpec) -> No
     _build(module, output, spec=spec, relax_pipeline="default")
 
 
-def build_scheduled(
-    fused: tvm.IRModule, traces: Mapping[str, Sequence[str]], output: Path, *, spec: TargetSpec
-) -> list[str]:
-    """Build a fused network with a schedule for each named function; returns the functions left unscheduled.
+def schedule_network(fused: tvm.IRModule, traces: Mapping[str, Sequence[str]], *, spec: TargetSpec) -> Scheduled:
+    """A fused network with a schedule for each named function.
 
     ``traces`` gives each function its traces, best first: the first one that replays is used. Constant weights are
     reordered for their schedules here, so that the module is self-contained and keeps the model's signature.
@@ -41,8 +50,14 @@ def build_scheduled(
             unscheduled.append(variable.name_hint)
         else:
             mod.update_func(variable, scheduled)
-    _build(finish(prepack(mod, target), target), output, spec=spec, relax_pipeline=None)
-    return unscheduled
+    packed = prepack(mod, target)
+    memory = plan_memory(packed, threads=spec.threads)
+    return Scheduled(module=packed, unscheduled=tuple(unscheduled), memory=memory)
+
+
+def build_scheduled(scheduled: Scheduled, output: Path, *, spec: TargetSpec) -> None:
+    """Build a scheduled network."""
+    _build(finish(scheduled.module, Target(spec.tvm)), output, spec=spec, relax_pipeline=None)
 
 
 def _schedule(function: tvm.tirx.PrimFunc, traces: Sequence[str], target: Target) -> tvm.tirx.PrimFunc | None:

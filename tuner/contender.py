@@ -9,6 +9,8 @@ code prints goes to standard error):
 
 ``{"run": IN.npz, "to": OUT.npz}``: runs every sample, arrays are named ``{sample}.{position}``; answers like ``time``
 ``{"time": runs}``: times single runs on the first sample of the last ``run``; answers ``{"latency_us": [...]}``
+``{"grow": IN.npz}``: runs the first sample; answers ``{"bytes": growth}`` (`tuner.high_water`), null where unknown.
+Only for a network that was not run before, and is not timed afterwards.
 ``{"error": message}`` answers a request that failed.
 
 Benchmarks time other engines by the same protocol: a program of theirs hands its `Network` to `serve`.
@@ -24,9 +26,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+
+from tuner.high_water import growth_bytes
 
 _PR_SET_PDEATHSIG = 1
 
@@ -115,6 +120,8 @@ def serve(load: Callable[[], Network]) -> int:
             if "run" in request:
                 prepared = _prepare(network, request["run"])
                 answer = {"latency_us": _run(network, prepared, request["to"])}
+            elif "grow" in request:
+                answer = {"bytes": growth_bytes(partial(network.launch, _prepare(network, request["grow"])[0]))}
             else:
                 answer = {"latency_us": _time_us(network, prepared[0], request["time"])}
         except Exception as error:

@@ -76,6 +76,14 @@ class BuildError(TesseraError):
     hint = "The log has the compiler's message. Report it together with the model if you can."
 
 
+class MemoryLimitError(TesseraError):
+    """No way of computing the network keeps the memory limit; ``details["least_bytes"]`` is the smallest that one
+    would."""
+
+    code = "memory_limit_infeasible"
+    hint = "Give a higher limit, or none to see what the network needs."
+
+
 class WorkerError(TesseraError):
     """The measuring infrastructure failed (not a candidate: a candidate's failure is data)."""
 

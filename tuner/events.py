@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import ClassVar, Protocol
 
-from tuner.search.alternatives import Alternative
+from tuner.search.alternatives import Use
 
 
 class Stage(StrEnum):
@@ -59,17 +59,16 @@ class Preflight(Event):
 class TaskSummary:
     """One task as the tasks table shows it.
 
-    ``weight`` is how often it occurs in the model. ``tunable`` is False for symbolic tasks and tasks without a design
-    space. ``alternative`` is set where the network needs either this task or others (`tuner.search.alternatives`).
+    ``uses`` say how often the network calls it, and for which of its alternatives (`tuner.search.alternatives`).
+    ``tunable`` is False for symbolic tasks and tasks without a design space.
     """
 
     key: str
     name: str
     workload: str
-    weight: int
+    uses: tuple[Use, ...]
     flops: float
     tunable: bool = True
-    alternative: Alternative | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +92,7 @@ class TrialMeasured(Event):
     """One trial is done (``number`` counts from 1 over the whole job).
 
     ``task_best_us`` is the best of its task so far, ``estimated_us`` the whole network's latency if built
-    now (Σ weight × best over tasks), or None while some task has no measurement yet.
+    now (Σ calls × best over tasks), or None while some task has no measurement yet.
     """
 
     kind: ClassVar[str] = "trial"

@@ -23,6 +23,7 @@ def describe(
     numerics: NumericsReport,
     latencies: Mapping[str, Latency],
     search: Mapping[str, object],
+    memory: Mapping[str, object],
 ) -> dict[str, object]:
     """The manifest before `write_bundle` completes it. ``shipped`` says which build the module is (tuned, untuned)."""
     measured = {name: latency.as_dict() for name, latency in latencies.items()}
@@ -40,6 +41,7 @@ def describe(
         "baseline": measured.get("untuned"),
         "onnxruntime": measured.get("onnxruntime"),
         "preflight": model.preflight.as_dict(),
+        "memory": dict(memory),
         "search": dict(search),
         "seed": request.seed,
     }

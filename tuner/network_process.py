@@ -68,10 +68,8 @@ class NetworkProcess:
         self, samples: Sequence[Sample], inputs: Sequence[str], outputs: Sequence[str], *, timeout_s: float = 1800
     ) -> list[dict[str, np.ndarray]]:
         """Outputs by name, one dictionary a sample."""
-        given = Path(self._directory.name) / "in.npz"
+        given = self._given(samples, inputs)
         taken = Path(self._directory.name) / "out.npz"
-        arrays = {f"{s}.{p}": sample[name] for s, sample in enumerate(samples) for p, name in enumerate(inputs)}
-        np.savez(given, **arrays)  # type: ignore[arg-type]
         answer = self._ask({"run": str(given), "to": str(taken)}, timeout_s=timeout_s)
         self.first_run_us = _numbers(answer)[0]
         with np.load(taken, allow_pickle=False) as returned:
@@ -83,6 +81,14 @@ class NetworkProcess:
     def time_us(self, runs: int, *, timeout_s: float = 1800) -> list[float]:
         """Latencies of single runs on the first sample that `run` was given last."""
         return _numbers(self._ask({"time": runs}, timeout_s=timeout_s))
+
+    def peak_bytes(self, sample: Sample, inputs: Sequence[str], *, timeout_s: float = 1800) -> int | None:
+        """The most memory that one run takes beside weights and inputs, None where nobody knows.
+
+        Only of a network that was not run before; it is not to be timed afterwards (`tuner.high_water`).
+        """
+        answer = self._ask({"grow": str(self._given([sample], inputs))}, timeout_s=timeout_s)["bytes"]
+        return answer if isinstance(answer, int) else None
 
     def close(self) -> None:
         if self._child.poll() is None:
@@ -98,6 +104,12 @@ class NetworkProcess:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+    def _given(self, samples: Sequence[Sample], inputs: Sequence[str]) -> Path:
+        path = Path(self._directory.name) / "in.npz"
+        arrays = {f"{s}.{p}": sample[name] for s, sample in enumerate(samples) for p, name in enumerate(inputs)}
+        np.savez(path, **arrays)  # type: ignore[arg-type]
+        return path
 
     def _ask(self, request: dict[str, object], *, timeout_s: float) -> dict[str, object]:
         assert self._child.stdin is not None

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 
 import tvm
 
-from schedules.winograd import DIRECT, WINOGRAD
 from tuner.records import Record, RecordStore
-from tuner.search.alternatives import Totals, choose_ways, in_use, totals_us
+from tuner.search.alternatives import USUAL_WAY, Alternative, Totals, calls
 from tuner.targets import TargetSpec
 from tuner.tasks import ExtractedTask, task_functions, task_module, workload_key
 
@@ -25,13 +24,9 @@ class Plan:
     winners: Mapping[str, Record]
     defaults: Mapping[str, list[str]]
 
-    @property
-    def uses_winograd(self) -> bool:
-        return WINOGRAD in self.ways.values()
-
-    def directly(self, tasks: Sequence[ExtractedTask]) -> Plan:
-        """The same with every convolution computed directly."""
-        ways = dict.fromkeys(self.ways, DIRECT)
+    def usual(self, tasks: Sequence[ExtractedTask], *, instead_of: Callable[[str], bool]) -> Plan:
+        """The same with the usual way instead of these ways."""
+        ways = {choice: USUAL_WAY if instead_of(way) else way for choice, way in self.ways.items()}
         needed = {task.tuning.key for task in needed_tasks(tasks, ways)}
         return replace(self, ways=ways, winners={key: self.winners[key] for key in needed & self.winners.keys()})
 
@@ -48,41 +43,52 @@ class Plan:
         functions = task_functions(fused)
         return {name: known.get(workload_key(task_module(body)), []) for name, body in functions.items()}
 
-    def convolutions(self) -> dict[str, dict[str, object]]:
-        """What the manifest keeps of the convolutions that were searched in both ways."""
+    def choices(self) -> dict[str, dict[str, object]]:
+        """What the manifest keeps of the parts that were searched in several ways: which one is used, and how long each
+        of them takes (Σ calls × latency of its tasks)."""
         return {
-            choice: {f"{way}_us": round(latency_us, 2) for way, latency_us in latencies.items()}
-            | {"computed": self.ways[choice]}
+            choice: {"way": self.ways[choice], "us": {way: round(us, 2) for way, us in latencies.items()}}
             for choice, latencies in self.compared_us.items()
         }
 
 
-def compare_ways(
-    tasks: Sequence[ExtractedTask], best_us: Callable[[str], float | None]
-) -> tuple[dict[str, str], dict[str, dict[str, float]]]:
-    """The faster way of every choice, and the latencies of those whose ways were measured completely."""
-    known = [
-        (task.tuning, best_us(task.tuning.key) if task.tunable else None)
-        for task in tasks
-        if task.tuning.alternative is not None
-    ]
-    totals = totals_us((task, math.inf if latency_us is None else latency_us) for task, latency_us in known)
-    compared = {choice: ways for choice, ways in totals.items() if len(ways) > 1 and math.isfinite(sum(ways.values()))}
-    return choose_ways(known), compared
+def measured_completely(totals: Totals) -> dict[str, dict[str, float]]:
+    """The choices of which several ways were measured, without what was not."""
+    measured = {choice: {way: us for way, us in ways.items() if math.isfinite(us)} for choice, ways in totals.items()}
+    return {choice: ways for choice, ways in measured.items() if len(ways) > 1}
 
 
 def without_unknown_ways(tasks: Sequence[ExtractedTask], store: RecordStore, spec: TargetSpec) -> list[ExtractedTask]:
-    """The tasks without those of ways that no earlier job has measured: a small budget is not spent on them."""
+    """The tasks without those that only ways need that no earlier job has measured: a small budget is not spent on
+    them. Where a part cannot be computed in the usual way, all of its ways stay."""
 
     def is_known(task: ExtractedTask) -> bool:
         seen = store.seen(task.tuning.workload.key, target_fingerprint=spec.fingerprint)
         return any(record.latency_us is not None for record in seen)
 
-    alternatives = [(task, task.tuning.alternative) for task in tasks if task.tuning.alternative is not None]
-    unknown = {way for task, way in alternatives if way.way != DIRECT and not is_known(task)}
-    return [task for task in tasks if task.tuning.alternative not in unknown]
+    alternatives = [
+        (task, use.alternative) for task in tasks for use in task.tuning.uses if use.alternative is not None
+    ]
+    usual = {alternative.choice for _, alternative in alternatives if alternative.way == USUAL_WAY}
+    unknown = {
+        alternative
+        for task, alternative in alternatives
+        if alternative.way != USUAL_WAY and alternative.choice in usual and not is_known(task)
+    }
+    return without(tasks, lambda alternative: alternative in unknown)
+
+
+def without(tasks: Sequence[ExtractedTask], is_dropped: Callable[[Alternative], bool]) -> list[ExtractedTask]:
+    """The tasks of a network that does not take some alternatives."""
+    return [
+        replace(task, tuning=replace(task.tuning, uses=uses))
+        for task in tasks
+        if (
+            uses := tuple(use for use in task.tuning.uses if use.alternative is None or not is_dropped(use.alternative))
+        )
+    ]
 
 
 def needed_tasks(tasks: Sequence[ExtractedTask], ways: Mapping[str, str]) -> list[ExtractedTask]:
     """The tasks of a network that takes these ways."""
-    return [task for task in tasks if in_use(task.tuning, ways)]
+    return [task for task in tasks if calls(task.tuning, ways)]

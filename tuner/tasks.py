@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,12 +19,14 @@ from tvm.target import Target
 from tvm_ffi import structural_hash
 
 from schedules.graph.layout_free import layout_free_parameters
+from schedules.graph.windows import LABEL
 from schedules.space import design_spaces
 from schedules.winograd import transform_flops
 from tuner.records import Workload
+from tuner.search.alternatives import most_calls
 from tuner.targets import TargetSpec, tvm_version
 from tuner.tuning import TuningTask
-from tuner.ways import alternative_of
+from tuner.ways import Ways
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,7 +44,7 @@ class ExtractedTask:
 
 def task_module(function: tirx.PrimFunc) -> tvm.IRModule:
     """A function as a task: alone in its module, under the name ``main``."""
-    return tvm.IRModule({"main": function.with_attr("global_symbol", "main")})
+    return tvm.IRModule({"main": function.without_attr(LABEL).with_attr("global_symbol", "main")})
 
 
 def workload_key(mod: tvm.IRModule) -> str:
@@ -57,7 +58,7 @@ def workload_key(mod: tvm.IRModule) -> str:
 
 def task_functions(mod: tvm.IRModule) -> dict[str, tirx.PrimFunc]:
     """The functions of a fused module that are tasks, by global name."""
-    calls = _calls(mod)
+    calls = call_counts(mod)
     return {
         variable.name_hint: function
         for variable, function in mod.functions.items()
@@ -66,82 +67,47 @@ def task_functions(mod: tvm.IRModule) -> dict[str, tirx.PrimFunc]:
     }
 
 
-def extract_tasks(mods: Sequence[tvm.IRModule], spec: TargetSpec, *, seed: int) -> list[ExtractedTask]:
-    """The tasks of a network's fused forms, the one with most work (weight × FLOPs) first.
+def extract_tasks(ways: Ways, spec: TargetSpec, *, seed: int) -> list[ExtractedTask]:
+    """The tasks of a network's fused forms, the one with most work (calls × FLOPs) first.
 
-    Functions that are structurally equal are one task; its key is the first one's name, its weight the number of calls
-    in the first form that has it. The network's constant weights are those of the first form; a task that the first
-    form lacks comes with its own beside them.
+    Functions that are structurally equal are one task; its key is the first one's name. The network's constant weights
+    are those of the usual form; a task that it lacks comes with its own beside them.
     """
-    found: dict[str, tuple[tvm.IRModule, str, int]] = {}
+    found: dict[str, tuple[str, tvm.IRModule]] = {}
     names: Counter[str] = Counter()
-    first_form_bytes = 0
-    beside_bytes: dict[str, int] = {}
-    for form, mod in enumerate(mods):
-        calls, weights = _calls(mod), Counter[str]()
-        new: dict[str, tuple[tvm.IRModule, str]] = {}
-        for name, function in task_functions(mod).items():
+    calls: list[Counter[str]] = []
+    for form in ways.forms:
+        fused = ways.fused(form)
+        called, in_form = call_counts(fused), Counter[str]()
+        for name, function in task_functions(fused).items():
             alone = task_module(function)
             key = workload_key(alone)
-            weights[key] += calls[name]
+            in_form[key] += called[name]
             if key not in found:
-                new.setdefault(key, (alone, name))
-        for key, (alone, name) in new.items():
-            names[name] += 1
-            found[key] = alone, name if names[name] == 1 else f"{name}_{names[name]}", weights[key]
-            own_bytes = weights[key] * weight_bytes(alone["main"])
-            first_form_bytes += 0 if form else own_bytes
-            beside_bytes[key] = own_bytes if form else 0
+                names[name] += 1
+                found[key] = (name if names[name] == 1 else f"{name}_{names[name]}", alone)
+        calls.append(in_form)
+    uses = ways.uses(calls)
+    own_bytes = {key: weight_bytes(alone["main"]) for key, (_, alone) in found.items()}
+    usual_bytes = sum(count * own_bytes[key] for key, count in calls[0].items())
     target = Target(spec.tvm)
-    tasks = [
-        _task(
-            alone,
-            key,
-            name,
-            weight,
-            network_weight_bytes=first_form_bytes + beside_bytes[key],
-            target=target,
-            spec=spec,
-            seed=seed,
+    tasks = []
+    for key, (name, alone) in found.items():
+        error, spaces = "", []
+        try:
+            spaces = design_spaces(alone, target, cores=spec.threads, vector_bits=spec.vector_bits, seed=seed)
+        except Exception as failure:  # whatever the rules cannot schedule keeps its default schedule
+            error = str(failure).strip().splitlines()[-1] if str(failure).strip() else type(failure).__name__
+        workload = Workload(
+            key=key, tvm_version=tvm_version(), name=name, module_json=tvm.ir.save_json(alone), flops=_work(alone)
         )
-        for key, (alone, name, weight) in found.items()
-    ]
-    return sorted(tasks, key=lambda task: -task.tuning.weight * task.tuning.workload.flops)
-
-
-def _task(
-    mod: tvm.IRModule,
-    key: str,
-    name: str,
-    weight: int,
-    *,
-    network_weight_bytes: int,
-    target: Target,
-    spec: TargetSpec,
-    seed: int,
-) -> ExtractedTask:
-    error, spaces = "", []
-    try:
-        spaces = design_spaces(mod, target, cores=spec.threads, vector_bits=spec.vector_bits, seed=seed)
-    except Exception as failure:  # whatever the rules cannot schedule keeps its default schedule
-        error = str(failure).strip().splitlines()[-1] if str(failure).strip() else type(failure).__name__
-    workload = Workload(
-        key=key,
-        tvm_version=tvm_version(),
-        name=name,
-        module_json=tvm.ir.save_json(mod),
-        flops=_work(mod),
-    )
-    tuning = TuningTask(
-        key=name,
-        name=name,
-        workload=workload,
-        weight=weight,
-        spaces=spaces,
-        alternative=alternative_of(mod),
-        network_weight_bytes=network_weight_bytes,
-    )
-    return ExtractedTask(tuning=tuning, spaces_error=error)
+        own = tuple(uses.get(key, []))
+        beside = 0 if key in calls[0] else most_calls(own) * own_bytes[key]
+        tuning = TuningTask(
+            key=name, name=name, workload=workload, uses=own, spaces=spaces, network_weight_bytes=usual_bytes + beside
+        )
+        tasks.append(ExtractedTask(tuning=tuning, spaces_error=error))
+    return sorted(tasks, key=lambda task: -most_calls(task.tuning.uses) * task.tuning.workload.flops)
 
 
 def weight_bytes(function: tirx.PrimFunc) -> int:
@@ -171,7 +137,7 @@ def _elements(buffer: tirx.BufferType) -> float:
     return product
 
 
-def _calls(mod: tvm.IRModule) -> Counter[str]:
+def call_counts(mod: tvm.IRModule) -> Counter[str]:
     """How often each global function is called by the Relax functions (`call_tir` and the like)."""
     counts: Counter[str] = Counter()
 

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from schedules.graph.pipeline import prepare
+from schedules.winograd import WINOGRAD
 from tuner.bundle import bundle_name, write_bundle
 from tuner.compare import Contender, Latency, choose, compare
-from tuner.compile import build_scheduled, build_untuned
+from tuner.compile import build_scheduled, build_untuned, schedule_network
 from tuner.cost_model_store import CostModelStore
 from tuner.errors import WorkerError
 from tuner.events import (
@@ -33,20 +34,23 @@ from tuner.events import (
     TaskSummary,
 )
 from tuner.frontend.convert import ImportedModel, import_model
+from tuner.limit import MemoryLimit
 from tuner.manifest import describe
 from tuner.measure.builder import BuildPool
 from tuner.measure.runner import LocalRunner
-from tuner.plan import Plan, compare_ways, needed_tasks, without_unknown_ways
+from tuner.memory import MemoryPlan, measured_peak_bytes
+from tuner.plan import Plan, measured_completely, needed_tasks, without_unknown_ways
 from tuner.records import RecordStore
 from tuner.reference import load_samples, random_samples, reference_outputs
 from tuner.request import TuneRequest, TuneResult
+from tuner.search.alternatives import USUAL_WAY
 from tuner.tasks import ExtractedTask, extract_tasks
 from tuner.tuning import Tuning, TuningSummary
 from tuner.verify import NumericsReport, verify_module
-from tuner.ways import Ways
 from tuner.winners import Winners
 
 Sample = Mapping[str, np.ndarray]
+_TUNED = "tuned"
 _BASELINE_BUDGET_S = 6.0
 _COMPARISON_BUDGET_S = 20.0
 
@@ -62,10 +66,12 @@ def tune(request: TuneRequest, *, store: RecordStore, models: CostModelStore, si
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Checked:
-    """A built network and what was found of it."""
+    """A built network and what was found of it; ``plan`` and ``memory`` are those that it was built by, if it was."""
 
     module: Path
     numerics: NumericsReport
+    plan: Plan | None = None
+    memory: MemoryPlan | None = None
 
 
 @dataclass(kw_only=True, eq=False)
@@ -87,24 +93,22 @@ class _Job:
         self._begin(Stage.PARTITION)
         prepared = prepare(model.module)
         self._begin(Stage.EXTRACT)
-        ways = Ways(prepared, request.target)
-        tasks = self._extract(ways)
+        self._limit = MemoryLimit(prepared, request.target, request.memory_limit_bytes)
+        self._ways = self._limit.ways
+        tasks = self._extract()
         untuned = self._untuned(model)
         self._begin(Stage.TUNE)
-        plan, summary = self._tune(tasks)
+        plans, summary = self._tune(tasks)
         self._begin(Stage.BUILD, summary)
-        module = self._build("tuned", ways, tasks, plan)
+        built = {name: (plan, *self._build(name, tasks, plan)) for name, plan in plans.items()}
         self._begin(Stage.VERIFY, summary)
-        tuned = self._verify(module, model)
-        if not tuned.numerics.passed and plan.uses_winograd:
-            self._log("The build with Winograd's convolutions is wrong; trying without them.", level="warning")
-            plan = plan.directly(tasks)
-            tuned = self._verify(self._build("direct", ways, tasks, plan), model)
-        if not tuned.numerics.passed:
-            # Winners were each checked alone, default schedules were not: leave those out.
-            self._log("The build with default schedules is wrong; trying without them.", level="warning")
-            tuned = self._verify(self._build("winners", ways, tasks, plan.without_defaults()), model)
+        candidates = [
+            self._repaired(name, tasks, self._verify(module, model, plan, memory), model)
+            for name, (plan, module, memory) in built.items()
+        ]
         self._begin(Stage.BENCHMARK, summary)
+        tuned = self._fastest(candidates, model)
+        plan = tuned.plan or plans[_TUNED]
         outcome, shipped, latencies = self._compare(tuned, untuned, model)
         self._begin(Stage.PACKAGE, summary)
         build = "tuned" if shipped is tuned else "untuned"
@@ -113,7 +117,7 @@ class _Job:
             **summary.as_dict(),
             "tasks": len(needed_tasks(tasks, plan.ways)),
             "tasks_tuned": len(records),
-            "convolutions": plan.convolutions(),
+            "choices": plan.choices(),
             "job_seconds": round(time.monotonic() - started, 1),
         }
         bundle = request.work_dir / bundle_name(request.model_name, request.target.name)
@@ -128,6 +132,7 @@ class _Job:
                 latencies=latencies,
                 shipped=build,
                 search=search,
+                memory=self._memory(shipped, model, plan),
             ),
             samples=self._samples,
             reference=self._reference,
@@ -137,6 +142,35 @@ class _Job:
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._finish(outcome, shipped.numerics, latencies, build=build)
         return TuneResult(outcome=outcome, bundle=bundle, manifest=manifest)
+
+    def _repaired(self, name: str, tasks: Sequence[ExtractedTask], checked: _Checked, model: ImportedModel) -> _Checked:
+        """The network itself where it is right; else one without what may be wrong, as far as that helps."""
+        plan = checked.plan
+        if checked.numerics.passed or plan is None:
+            return checked
+        if any(map(self._may_be_dropped, plan.ways.values())):
+            self._log("The build with Winograd or windows is wrong; trying without them.", level="warning")
+            plan = plan.usual(tasks, instead_of=self._may_be_dropped)
+            module, memory = self._build(f"{name}-usual", tasks, plan)
+            checked = self._verify(module, model, plan, memory)
+        if not checked.numerics.passed:
+            # Winners were each checked alone, default schedules were not: leave those out.
+            self._log("The build with default schedules is wrong; trying without them.", level="warning")
+            module, memory = self._build(f"{name}-winners", tasks, plan.without_defaults())
+            checked = self._verify(module, model, plan, memory)
+        return checked
+
+    def _fastest(self, candidates: Sequence[_Checked], model: ImportedModel) -> _Checked:
+        """The fastest network that is right, timed in turns: what the sum of its tasks says of one is not enough, since
+        tensors that stay in the cache make their readers faster too."""
+        right = [checked for checked in candidates if checked.numerics.passed]
+        if len(right) < 2:
+            return (right or list(candidates))[0]
+        modules = {checked.module.stem: checked.module for checked in right}
+        latencies = self._timed(modules, model, time_budget_s=_COMPARISON_BUDGET_S)
+        medians_us = {name: latencies[name].median_us for name in modules}
+        self._log("built: " + ", ".join(f"{name} {median_us:.0f} µs" for name, median_us in medians_us.items()))
+        return min(right, key=lambda checked: medians_us[checked.module.stem])
 
     def _begin(self, stage: Stage, summary: TuningSummary | None = None) -> None:
         """Say that a stage begins, and behind the search what is left of the time that was expected for the rest."""
@@ -170,8 +204,13 @@ class _Job:
         )
         return samples, list(reference)
 
-    def _extract(self, ways: Ways) -> list[ExtractedTask]:
-        tasks = extract_tasks(ways.forms, self.request.target, seed=self.request.seed)
+    def _may_be_dropped(self, way: str) -> bool:
+        """Whether the usual way may take the place of this one: not where a limit needs windows."""
+        return way == WINOGRAD or (way != USUAL_WAY and self.request.memory_limit_bytes is None)
+
+    def _extract(self) -> list[ExtractedTask]:
+        ways = self._ways
+        tasks = self._limit.allowed(extract_tasks(ways, self.request.target, seed=self.request.seed))
         if self.request.measure != "device" or not ways.can_be_compared(self.request.budget):
             tasks = without_unknown_ways(tasks, self.store, self.request.target)
         self.sink.emit(
@@ -181,10 +220,9 @@ class _Job:
                         key=task.tuning.key,
                         name=task.tuning.name,
                         workload=task.tuning.workload.key,
-                        weight=task.tuning.weight,
+                        uses=task.tuning.uses,
                         flops=task.tuning.workload.flops,
                         tunable=task.tunable,
-                        alternative=task.tuning.alternative,
                     )
                     for task in tasks
                 )
@@ -214,7 +252,8 @@ class _Job:
         self._afterwards_s = built - started + 2 * (time.monotonic() - built)
         return module
 
-    def _tune(self, tasks: Sequence[ExtractedTask]) -> tuple[Plan, TuningSummary]:
+    def _tune(self, tasks: Sequence[ExtractedTask]) -> tuple[dict[str, Plan], TuningSummary]:
+        """Search, then what to build: by the fastest ways, and by windows wherever they come near."""
         spec, request = self.request.target, self.request
         tunable = [task.tuning for task in tasks if task.tunable]
         with BuildPool(spec, workers=spec.threads) as builder, LocalRunner(threads=spec.threads) as runner:
@@ -235,11 +274,7 @@ class _Job:
             self._log(f"search ended by {summary.ended_by}: {summary.trials} trials in {summary.seconds:.0f} s")
             if summary.drift is not None and summary.noise is not None:
                 self._log(f"machine drift while searching: {summary.drift:.2f}×, noise {summary.noise:.1%}")
-            ways, compared_us = compare_ways(tasks, tuning.loop.best_us)
-            for choice, latencies in compared_us.items():
-                each = ", ".join(f"{way} {latency_us:.0f} µs" for way, latency_us in latencies.items())
-                self._log(f"convolution {choice}: {each}; computed {ways[choice]}")
-            winners = Winners(
+            finals = Winners(
                 target=spec,
                 store=self.store,
                 builder=builder,
@@ -249,22 +284,62 @@ class _Job:
                 seed=request.seed,
                 measure=request.measure == "device",
                 drift=summary.drift,
-            ).choose([task.tuning for task in needed_tasks(tasks, ways) if task.tunable])
-            untuned = [task for task in tunable if task.key not in winners]
-            defaults = {task.key: tuning.default_traces(task) for task in untuned}
-        return Plan(ways=ways, compared_us=compared_us, winners=winners, defaults=defaults), summary
+            )
+            ways, totals, self._front = self._limit.choose(tasks, tuning.loop.best_us, finals.best_trace)
+            compared_us = measured_completely(totals)
+            for choice, latencies in compared_us.items():
+                each = ", ".join(f"{way} {latency_us:.0f} µs" for way, latency_us in latencies.items())
+                self._log(f"{choice}: {each}; chosen: {ways[choice]}")
+            wanted = {_TUNED: ways}
+            by_windows = self._ways.with_windows(ways, compared_us)
+            if by_windows != ways and request.memory_limit_bytes is None and request.measure == "device":
+                wanted["windows"] = by_windows
+            plans: dict[str, Plan] = {}
+            for name, chosen in wanted.items():
+                known = {key: record for plan in plans.values() for key, record in plan.winners.items()}
+                winners = finals.choose(tunable, chosen, known=known)
+                untuned = [task for task in tunable if task.key not in winners]
+                defaults = {task.key: tuning.default_traces(task) for task in untuned}
+                plans[name] = Plan(ways=chosen, compared_us=compared_us, winners=winners, defaults=defaults)
+        return plans, summary
 
-    def _build(self, name: str, ways: Ways, tasks: Sequence[ExtractedTask], plan: Plan) -> Path:
-        """The network with the winners' schedules, and default schedules for every other task."""
+    def _build(self, name: str, tasks: Sequence[ExtractedTask], plan: Plan) -> tuple[Path, MemoryPlan | None]:
+        """The network with the winners' schedules, and default schedules for every other task; and the memory of a
+        run."""
         spec = self.request.target
         module = self._scratch / f"{name}.so"
-        fused = ways.fused(plan.ways)
-        unscheduled = build_scheduled(fused, plan.traces(fused, tasks), module, spec=spec)
-        if unscheduled:
-            self._log(f"without a schedule: {', '.join(unscheduled)}", level="warning")
-        return module
+        fused = self._ways.fused(plan.ways)
+        scheduled = schedule_network(fused, plan.traces(fused, tasks), spec=spec)
+        build_scheduled(scheduled, module, spec=spec)
+        if scheduled.unscheduled:
+            self._log(f"without a schedule: {', '.join(scheduled.unscheduled)}", level="warning")
+        return module, scheduled.memory
 
-    def _verify(self, module: Path, model: ImportedModel) -> _Checked:
+    def _memory(self, shipped: _Checked, model: ImportedModel, plan: Plan) -> dict[str, object]:
+        """What the manifest keeps of the memory of a run: planned, measured, and what else was possible."""
+        measured = None
+        if self.request.measure == "device":
+            names = [spec.name for spec in model.inputs]
+            threads = self.request.target.threads
+            measured = measured_peak_bytes(shipped.module, self._samples[0], names, threads=threads)
+        return {
+            "limit_bytes": self.request.memory_limit_bytes,
+            **(shipped.memory.as_dict() if shipped.memory else {}),
+            "measured_peak_bytes": measured,
+            "front": [
+                {
+                    "peak_bytes": point.peak_bytes,
+                    "estimated_us": round(point.estimated_us, 2),
+                    "ways": {choice: way for choice, way in point.ways.items() if way != USUAL_WAY},
+                    "chosen": point.ways == plan.ways,
+                }
+                for point in self._front
+            ],
+        }
+
+    def _verify(
+        self, module: Path, model: ImportedModel, plan: Plan | None = None, memory: MemoryPlan | None = None
+    ) -> _Checked:
         """A built network against ONNX Runtime's outputs on every sample. One that crashes is wrong, no more."""
         try:
             numerics = verify_module(
@@ -278,7 +353,7 @@ class _Job:
         except WorkerError as error:
             self._log(f"{module.stem} cannot be run: {error.message}", level="warning")
             numerics = NumericsReport(samples=0, outputs=())
-        return _Checked(module=module, numerics=numerics)
+        return _Checked(module=module, numerics=numerics, plan=plan, memory=memory)
 
     def _compare(
         self, tuned: _Checked, untuned: Path, model: ImportedModel
@@ -295,6 +370,8 @@ class _Job:
             latencies = self._timed(modules, model, time_budget_s=_COMPARISON_BUDGET_S)
             if tuned.numerics.passed:
                 outcome = choose(untuned=latencies["untuned"], tuned=latencies["tuned"])
+                if outcome == "no_improvement" and self._breaks_limit(untuned, model):
+                    outcome = "improved"  # in memory, which is what was asked for
         if tuned.numerics.passed and outcome != "no_improvement":
             return outcome, tuned, latencies
         plain = self._verify(untuned, model)
@@ -302,6 +379,14 @@ class _Job:
             return outcome, plain, latencies
         tuned.numerics.require()
         return outcome, tuned, latencies
+
+    def _breaks_limit(self, module: Path, model: ImportedModel) -> bool:
+        limit = self.request.memory_limit_bytes
+        if limit is None:
+            return False
+        names = [spec.name for spec in model.inputs]
+        threads = self.request.target.threads
+        return (measured_peak_bytes(module, self._samples[0], names, threads=threads) or 0) > limit
 
     def _timed(self, modules: Mapping[str, Path], model: ImportedModel, *, time_budget_s: float) -> dict[str, Latency]:
         contenders = {name: Contender(path=path) for name, path in modules.items()}

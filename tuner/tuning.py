@@ -21,7 +21,7 @@ from tuner.measure.jobs import Builder, BuildJob, Built, Failure, Runner, TaskSo
 from tuner.outlook import Outlook
 from tuner.records import Record, RecordStore, Workload, failed_traces
 from tuner.request import Budget
-from tuner.search.alternatives import Alternative
+from tuner.search.alternatives import Use
 from tuner.search.draft import Draft
 from tuner.search.features import FEATURES_VERSION, Machine
 from tuner.search.loop import Batch, LoopConfig, Outcome, SearchLoop, SearchTask
@@ -33,7 +33,7 @@ _DEFAULT_ALTERNATIVES = 8
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TuningTask:
-    """One distinct task of a network, ready to be searched: its workload, weight and design spaces.
+    """One distinct task of a network, ready to be searched: its workload, what uses it, and its design spaces.
 
     ``network_weight_bytes`` are the constant weights of the network when it is computed with this task.
     """
@@ -41,9 +41,8 @@ class TuningTask:
     key: str
     name: str
     workload: Workload
-    weight: int
+    uses: tuple[Use, ...]
     spaces: list[DecisionSpace]
-    alternative: Alternative | None = None
     network_weight_bytes: int = 0
 
     @property
@@ -119,10 +118,9 @@ class Tuning:
                 SearchTask(
                     key=task.key,
                     workload=task.workload.key,
-                    weight=task.weight,
+                    uses=task.uses,
                     flops=task.workload.flops,
                     spaces=task.spaces,
-                    alternative=task.alternative,
                 )
                 for task in self.tasks
             ],

@@ -1,52 +1,253 @@
-"""The ways in which a network can be computed: its 3×3 convolutions directly, or some of them by Winograd's."""
+"""The ways in which a network can be computed: convolutions directly or by Winograd's filtering, chains of operators
+one after the other or together by sliding windows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections import Counter
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 import tvm
+from tvm import relax
 from tvm.target import Target
 
 from schedules.graph.pipeline import fuse
-from schedules.graph.winograd import use_winograd, winograd_shapes
-from schedules.winograd import WINOGRAD, way_of
+from schedules.graph.rewrite import rewrite_main
+from schedules.graph.windows import Windows, windows_rule
+from schedules.graph.winograd import winograd_convolutions, winograd_rule
+from schedules.memory.storages import aligned
+from schedules.windows.find import FoundChain, find_chains
+from schedules.windows.lower import ring_sizes
+from schedules.windows.rows import RowPlan, plan_rows
+from schedules.windows.stages import Chain
+from schedules.winograd import WINOGRAD, ConvolutionShape
 from tuner.request import Budget
-from tuner.search.alternatives import Alternative
+from tuner.search.alternatives import USUAL_WAY, Alternative, Totals, Use
+from tuner.search.alternatives import Ways as ChosenWays
 from tuner.targets import TargetSpec
 
 # A second way needs its own trials before it can win: not worth it where there are only a few for each function.
 _TRIALS_PER_FUNCTION = 8
+_SECONDS_PER_FUNCTION = 0.5
 _MIN_TIME_S = 60.0
+_ROWS_PER_STEP = (1, 4)
+# A chain whose tensors stay in the cache may be slower alone by as much and faster in its network.
+_NEAR = 1.5
+_USUAL_L2_BYTES = 1024 * 1024
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """The stages ``[start, end)`` of a chain, computed by a plan."""
+
+    start: int
+    end: int
+    plan: RowPlan
+
+
+@dataclass(kw_only=True, eq=False)
+class _Choice:
+    """Equal parts of a network: convolutions that Winograd can compute; chains, with the parts that each of their ways
+    by windows computes together."""
+
+    convolutions: dict[relax.Var, ConvolutionShape] = field(default_factory=dict)
+    chains: list[FoundChain] = field(default_factory=list)
+    plans: dict[str, tuple[_Part, ...]] = field(default_factory=dict)
+
+    @property
+    def ways(self) -> list[str]:
+        """All but the usual one."""
+        return [*([WINOGRAD] if self.convolutions else []), *self.plans]
+
+    def ring_bytes(self, way: str) -> int:
+        """The largest rings of a way's parts."""
+        chain = self.chains[0]
+        return max(
+            sum(map(aligned, ring_sizes(chain.part(part.start, part.end).chain, part.plan))) for part in self.plans[way]
+        )
 
 
 class Ways:
-    """The fused forms of one prepared network (`schedules.graph.pipeline.prepare`) on a target."""
+    """The fused forms of one prepared network (`schedules.graph.pipeline.prepare`) on a target.
 
-    def __init__(self, prepared: tvm.IRModule, spec: TargetSpec) -> None:
+    Chains are choices where windows may make them faster: where a tensor between their operators does not fit a core's
+    second-level cache. For memory limits all of them are, or those that are ``needed``, by their names.
+    """
+
+    def __init__(
+        self,
+        prepared: tvm.IRModule,
+        spec: TargetSpec,
+        *,
+        every_chain: bool = False,
+        needed: Collection[str] = (),
+    ) -> None:
         self._prepared = prepared
         self._fuse = partial(fuse, target=Target(spec.tvm), vector_bits=spec.vector_bits)
-        self._shapes = winograd_shapes(prepared)
+        least_bytes = 0 if every_chain else spec.cache_bytes.get("l2", _USUAL_L2_BYTES)
+        self._choices = _choices(prepared, threads=spec.threads, least_bytes=least_bytes, needed=needed)
         self.direct = self._fuse(prepared)
 
     @property
-    def forms(self) -> list[tvm.IRModule]:
-        """What tasks are extracted from: the direct form, and one with every convolution by Winograd that can be."""
-        by_winograd = [self._fuse(use_winograd(self._prepared, self._shapes))] if self._shapes else []
-        return [self.direct, *by_winograd]
+    def choices(self) -> dict[str, list[str]]:
+        """The ways of every choice, the usual one first."""
+        return {name: [USUAL_WAY, *choice.ways] for name, choice in self._choices.items()}
 
-    def fused(self, ways: Mapping[str, str]) -> tvm.IRModule:
-        """The network with these ways, by choice (the convolution's shape as text)."""
-        chosen = [shape for shape in self._shapes if ways.get(str(shape)) == WINOGRAD]
-        return self._fuse(use_winograd(self._prepared, chosen)) if chosen else self.direct
+    @property
+    def forms(self) -> list[dict[str, str]]:
+        """Ways whose fused forms have every task of the network, and tell which way needs which (`uses`): the usual
+        ones, then one choice at a time."""
+        return [{}, *({name: way} for name, choice in self._choices.items() for way in choice.ways)]
+
+    @property
+    def smallest_plans(self) -> dict[str, str]:
+        """The plan with the smallest rings of every choice that has plans."""
+        return {
+            name: min(choice.plans, key=choice.ring_bytes) for name, choice in self._choices.items() if choice.plans
+        }
+
+    def ring_bytes(self, choice: str, way: str) -> int | None:
+        """The rings of a chain that a way computes as one; None for all other ways."""
+        found = self._choices[choice]
+        return found.ring_bytes(way) if len(found.plans.get(way, ())) == 1 else None
+
+    def fused(self, ways: ChosenWays) -> tvm.IRModule:
+        """The network with these ways, the usual one for every other choice."""
+        convolutions: dict[relax.Var, ConvolutionShape] = {}
+        windows: list[Windows] = []
+        for name, choice in self._choices.items():
+            way = ways.get(name, USUAL_WAY)
+            if way in choice.plans:
+                label = window_label(name, way)
+                windows += [
+                    Windows(chain=chain.part(part.start, part.end), plan=part.plan, label=label)
+                    for chain in choice.chains
+                    for part in choice.plans[way]
+                ]
+            elif way == WINOGRAD:
+                convolutions |= choice.convolutions
+        if not convolutions and not windows:
+            return self.direct
+        return self._fuse(rewrite_main(self._prepared, windows_rule(windows), winograd_rule(convolutions)))
+
+    def uses(self, calls: Sequence[Mapping[Key, int]]) -> dict[Key, list[Use]]:
+        """Which way needs which tasks how often, from the calls of each task in each of the `forms`.
+
+        What a choice's other ways do without is its usual way.
+        """
+        usual, *others = calls
+        changes: dict[str, dict[str, Counter[Key]]] = {}
+        for ways, counted in zip(self.forms[1:], others, strict=True):
+            ((name, way),) = ways.items()
+            change = Counter({key: counted.get(key, 0) - usual.get(key, 0) for key in {*counted, *usual}})
+            changes.setdefault(name, {})[way] = change
+        everywhere, uses = Counter(usual), dict[Key, list[Use]]()
+        for name, by_way in changes.items():
+            replaced = Counter[Key]()
+            for change in by_way.values():
+                replaced |= Counter({key: -count for key, count in change.items()})
+            everywhere -= replaced
+            for way, change in {USUAL_WAY: Counter[Key](), **by_way}.items():
+                for key in {*replaced, *change}:
+                    count = replaced[key] + change[key]
+                    if count > 0:
+                        alternative = Alternative(choice=name, way=way)
+                        uses.setdefault(key, []).append(Use(count=count, alternative=alternative))
+        for key, count in everywhere.items():
+            uses.setdefault(key, []).insert(0, Use(count=count))
+        return uses
+
+    def with_windows(self, ways: ChosenWays, totals: Totals) -> dict[str, str]:
+        """These ways, with windows instead wherever the fastest of them comes near, by the latencies of the ways."""
+        near = dict(ways)
+        for name, choice in self._choices.items():
+            measured = totals.get(name, {})
+            by_windows = [way for way in choice.plans if way in measured]
+            if by_windows and ways[name] in measured:
+                fastest = min(by_windows, key=lambda way: measured[way])
+                if measured[fastest] < _NEAR * measured[ways[name]]:
+                    near[name] = fastest
+        return near
 
     def can_be_compared(self, budget: Budget) -> bool:
         """Whether a budget is large enough to search ways that no earlier job knows."""
-        enough_trials = budget.trials is None or budget.trials >= _TRIALS_PER_FUNCTION * len(self.direct.functions)
-        return enough_trials and (budget.time_limit_s is None or budget.time_limit_s >= _MIN_TIME_S)
+        functions = len(self.direct.functions) + sum(len(choice.ways) for choice in self._choices.values())
+        enough_trials = budget.trials is None or budget.trials >= _TRIALS_PER_FUNCTION * functions
+        enough_time_s = max(_MIN_TIME_S, _SECONDS_PER_FUNCTION * functions)
+        return enough_trials and (budget.time_limit_s is None or budget.time_limit_s >= enough_time_s)
 
 
-def alternative_of(mod: tvm.IRModule) -> Alternative | None:
-    """What a task is an alternative for, None where there is one way only."""
-    found = way_of(mod)
-    return None if found is None else Alternative(choice=found[0], way=found[1])
+def _choices(prepared: tvm.IRModule, *, threads: int, least_bytes: int, needed: Collection[str]) -> dict[str, _Choice]:
+    """Equal chains with their convolutions, then what convolutions are left, by their shape.
+
+    Of chains only those with a tensor of more than ``least_bytes`` between their operators, and those ``needed``.
+    """
+    convolutions = winograd_convolutions(prepared)
+    choices: dict[str, _Choice] = {}
+    names: dict[Chain, str] = {}
+    for found in find_chains(prepared):
+        chain = found.chain
+        if chain not in names:
+            names[chain] = _free(f"{chain.source}→{chain.output}, {len(found.stages)} operators", names.values())
+        largest_bytes = max(4 * stage.output.elements for stage in chain.stages[:-1])
+        if largest_bytes <= least_bytes and names[chain] not in needed:
+            continue
+        if names[chain] not in choices:
+            choices[names[chain]] = _Choice(plans=_plans(found, threads=threads))
+        choice = choices[names[chain]]
+        choice.chains.append(found)
+        choice.convolutions |= {each: convolutions.pop(each) for each in found.variables if each in convolutions}
+    for variable, shape in convolutions.items():
+        choices.setdefault(str(shape), _Choice()).convolutions[variable] = shape
+    return choices
+
+
+def _plans(found: FoundChain, *, threads: int) -> dict[str, tuple[_Part, ...]]:
+    """Parts by name of the way: the whole chain with a strip for each thread and few or more rows a step; the same in
+    blocks, the small tensors between which are kept; and the whole chain in one strip, for little memory."""
+    whole = [0, len(found.stages)]
+    wanted = [(whole, threads, step) for step in _ROWS_PER_STEP]
+    blocks = _cuts(found)
+    if len(blocks) > len(whole):
+        wanted += [(blocks, threads, step) for step in _ROWS_PER_STEP]
+    wanted.append((whole, 1, 1))
+    plans: dict[str, tuple[_Part, ...]] = {}
+    for cuts, strips, step in wanted:
+        parts = tuple(
+            _Part(start=start, end=end, plan=_plan(found.part(start, end).chain, strips=strips, rows_per_step=step))
+            for start, end in itertools.pairwise(cuts)
+        )
+        if parts not in plans.values():
+            name = f"windows {parts[0].plan.strips}×{parts[0].plan.rows_per_step}"
+            plans[name if len(parts) == 1 else f"{name} in {len(parts)}"] = parts
+    return plans
+
+
+def _plan(chain: Chain, *, strips: int, rows_per_step: int) -> RowPlan:
+    windows = [stage.down for stage in chain.stages]
+    return plan_rows(windows, output_rows=chain.output.rows, rows_per_step=rows_per_step, strips=strips)
+
+
+def _cuts(found: FoundChain) -> list[int]:
+    """Where to cut a chain into blocks of two operators and more: behind tensors smaller than their neighbours."""
+    sizes = [each.stage.output.elements for each in found.stages]
+    cuts = [0]
+    for index in range(1, len(sizes) - 2):
+        is_small = sizes[index] < sizes[index - 1] and sizes[index] < sizes[index + 1]
+        if is_small and index + 1 - cuts[-1] >= 2:
+            cuts.append(index + 1)
+    return [*cuts, len(sizes)]
+
+
+def window_label(choice: str, way: str) -> str:
+    return f"{choice}: {way}"
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    number = 1 + sum(each == name or each.startswith(f"{name} #") for each in taken)
+    return name if number == 1 else f"{name} #{number}"

@@ -6,7 +6,7 @@ code before (TVM issues 17947, 17935, 13204). No schedule may be used that was n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +16,7 @@ import numpy as np
 from tuner.events import EventSink, Log
 from tuner.measure.jobs import Agreement, Builder, BuildJob, Built, Failure, Runner, Timed, new_library
 from tuner.records import FailureKind, Record, RecordStore, failed_traces
-from tuner.search.alternatives import network_us
+from tuner.search.alternatives import Ways, calls, network_us
 from tuner.targets import TargetSpec
 from tuner.tuning import TuningTask
 
@@ -56,24 +56,34 @@ class Winners:
     measure: bool = True
     drift: float | None = None
 
-    def choose(self, tasks: Sequence[TuningTask]) -> dict[str, Record]:
-        """The checked best record of every task that has one, by task key.
+    def choose(
+        self, tasks: Sequence[TuningTask], ways: Ways, *, known: Mapping[str, Record] | None = None
+    ) -> dict[str, Record]:
+        """The checked best record of every task that a network with these ways needs and that has one, by task key;
+        ``known`` ones are as they were chosen before.
 
         A schedule that fails its check is recorded as failed (`FailureKind.WRONG_RESULT`, mostly), never used again,
         and the next best takes its place.
         """
-        finalists = {task.key: self._finalists(task) for task in tasks}
-        measured = [(task, _latency_us(finalists[task.key][0])) for task in tasks if finalists[task.key]]
-        heavy_us = _HEAVY_SHARE * network_us(measured)
+        finalists = {task.key: self._finalists(task) for task in tasks if calls(task, ways)}
+        measured = [(task, _latency_us(finalists[task.key][0])) for task in tasks if finalists.get(task.key)]
+        heavy_us = _HEAVY_SHARE * network_us(measured, ways)
         chosen: dict[str, Record] = {}
         for task, latency_us in measured:
+            if known and task.key in known:
+                chosen[task.key] = known[task.key]
+                continue
             candidates = finalists[task.key]
             if self.measure:
-                candidates = self._rematch(task, candidates, heavy=task.weight * latency_us >= heavy_us)
+                candidates = self._rematch(task, candidates, heavy=calls(task, ways) * latency_us >= heavy_us)
             winner = self._first_right(task, candidates)
             if winner is not None:
                 chosen[task.key] = winner
         return chosen
+
+    def best_trace(self, task: TuningTask) -> str | None:
+        """The fastest schedule of a task, neither timed again nor checked."""
+        return next((record.trace for record in self._finalists(task)), None)
 
     def _finalists(self, task: TuningTask) -> list[Record]:
         """The fastest distinct schedules, fastest first, without those that ever failed."""

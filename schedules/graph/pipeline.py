@@ -21,6 +21,8 @@ from schedules.graph.rewrite import ENTRY
 from schedules.graph.sblock_attributes import drop_custom_rules
 from schedules.graph.vector_math import vectorize_math
 from schedules.graph.whole_vectors import fill_vectors
+from schedules.memory.allocate import allocate
+from schedules.memory.lifetimes import with_allocations
 
 _FLOAT_BITS = 32
 
@@ -108,11 +110,6 @@ def finish(mod: IRModule, target: Target) -> IRModule:
     with target:
         return transform.Sequential(
             [
-                relax.transform.RewriteDataflowReshape(),
-                relax.transform.ToNonDataflow(),
-                relax.transform.RemovePurityChecking(),
-                relax.transform.CallTIRRewrite(),
-                relax.transform.StaticPlanBlockMemory(),
                 relax.transform.LowerAllocTensor(),
                 relax.transform.KillAfterLastUse(),
                 relax.transform.LowerRuntimeBuiltin(),
@@ -120,4 +117,4 @@ def finish(mod: IRModule, target: Target) -> IRModule:
                 relax.transform.VMShapeLower(),
                 relax.transform.AttachGlobalSymbol(),
             ]
-        )(mod)
+        )(allocate(with_allocations(mod)))

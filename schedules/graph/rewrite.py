@@ -10,7 +10,7 @@ import numpy.typing as npt
 import tvm
 from tvm import relax, te
 from tvm.ir import Call, GenericConst, IRModule, Op
-from tvm.tirx import IntImm
+from tvm.tirx import IntImm, PrimFunc
 
 ENTRY = "main"
 OPAQUE, FUSES_ELEMENTWISE = 8, 4
@@ -83,6 +83,23 @@ class Walk:
         attributes = {} if pattern is None else {"op_pattern": pattern}
         return self._builder.emit_te(compute, *tensors, primfunc_name_hint=name, primfunc_attrs=attributes)
 
+    def emit_function(
+        self,
+        function: PrimFunc,
+        *tensors: relax.Expr,
+        name: str,
+        shapes: Sequence[tuple[int, ...]],
+        pattern: int,
+    ) -> relax.Expr:
+        """Bind a call of a PrimFunc on old tensors, that writes float32 tensors of these shapes behind them; the answer
+        is the first one."""
+        arguments = [self.emit(self.new(tensor)) for tensor in tensors]
+        body = function.without_attr("global_symbol").with_attr("op_pattern", pattern)
+        types = [relax.TensorType(shape, "float32") for shape in shapes]
+        call = relax.call_tir(self._builder.add_func(body, name), arguments, types if len(types) > 1 else types[0])
+        written = self._builder.emit(call)
+        return written if len(types) == 1 else self._builder.emit(relax.TupleGetItem(written, 0))
+
     def rename(self, old: relax.Var, new: relax.Expr) -> None:
         """Let an old variable stand for a new expression from here on."""
         self._renamed[old] = new
@@ -99,8 +116,9 @@ Rule = Callable[[Walk, relax.Var, relax.Expr], relax.Expr | None]
 """Given an old binding, the new expression for it, or None to keep it as it is (or when it was deferred)."""
 
 
-def rewrite_main(mod: IRModule, rule: Rule) -> IRModule:
-    """Re-emit ``main`` binding by binding, then drop what nothing reads any more.
+def rewrite_main(mod: IRModule, *rules: Rule) -> IRModule:
+    """Re-emit ``main`` binding by binding, then drop what nothing reads any more. Of several rules, the first one that
+    has something to say of a binding counts.
 
     Other functions stay. A ``main`` that is not one straight dataflow block (control flow inside) is left alone.
     """
@@ -117,10 +135,13 @@ def rewrite_main(mod: IRModule, rule: Rule) -> IRModule:
     with builder.function(ENTRY, parameters, attrs=attributes):
         with builder.dataflow():
             for binding in function.body.blocks[0].bindings:
-                replacement = rule(walk, binding.var, binding.value)
-                if walk.is_deferred(binding.var):
-                    continue
-                walk.rename(binding.var, walk.emit(walk.new(binding.value) if replacement is None else replacement))
+                replacement = None
+                for rule in rules:
+                    replacement = rule(walk, binding.var, binding.value)
+                    if replacement is not None or walk.is_deferred(binding.var):
+                        break
+                if not walk.is_deferred(binding.var):
+                    walk.rename(binding.var, walk.emit(walk.new(binding.value) if replacement is None else replacement))
             result = builder.emit_output(walk.new(function.body.body))
         builder.emit_func_output(result)
     return relax.transform.DeadCodeElimination([ENTRY])(builder.finalize())

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from functools import partial
 
 from tvm import relax
 from tvm.ir import Call, IRModule
 
 from schedules.graph.rewrite import (
+    ENTRY,
     FUSES_ELEMENTWISE,
     OPAQUE,
+    Rule,
     Walk,
     array_of,
     constant,
     dtype_of,
     integers,
+    is_straight,
     op_name,
-    rewrite_main,
     static_shape,
 )
 from schedules.winograd import (
@@ -35,22 +37,17 @@ _MIN_CHANNELS = 16
 """With fewer the transforms cost more than the products save."""
 
 
-def winograd_shapes(mod: IRModule) -> set[ConvolutionShape]:
-    """The distinct convolutions of a prepared ``main`` (NHWC) that `use_winograd` can compute."""
-    found = set()
-
-    def rule(_walk: Walk, _variable: relax.Var, value: relax.Expr) -> relax.Expr | None:
-        shape = winograd_shape(value)
-        if shape is not None:
-            found.add(shape)
-        return None
-
-    rewrite_main(mod, rule)
-    return found
+def winograd_convolutions(mod: IRModule) -> dict[relax.Var, ConvolutionShape]:
+    """The convolutions of a prepared ``main`` (NHWC) that `winograd_rule` can compute, by what they are bound to."""
+    function = mod[ENTRY]
+    if not is_straight(function):
+        return {}
+    shapes = {binding.var: winograd_shape(binding.value) for binding in function.body.blocks[0].bindings}
+    return {variable: shape for variable, shape in shapes.items() if shape is not None}
 
 
-def use_winograd(mod: IRModule, shapes: Collection[ConvolutionShape]) -> IRModule:
-    """Compute the convolutions of these shapes in three steps, with their weights transformed here, by NumPy.
+def winograd_rule(convolutions: Mapping[relax.Var, ConvolutionShape]) -> Rule:
+    """Compute these convolutions in three steps, with their weights transformed here, by NumPy.
 
     Before::
 
@@ -63,9 +60,9 @@ def use_winograd(mod: IRModule, shapes: Collection[ConvolutionShape]) -> IRModul
         y = call_tir(winograd_output, (m,))           # what follows is fused behind it, as behind the convolution
     """
 
-    def rule(walk: Walk, _variable: relax.Var, value: relax.Expr) -> relax.Expr | None:
-        shape = winograd_shape(value)
-        if shape is None or shape not in shapes:
+    def rule(walk: Walk, variable: relax.Var, value: relax.Expr) -> relax.Expr | None:
+        shape = convolutions.get(variable)
+        if shape is None:
             return None
         top, left = integers(value.attrs.padding)[:2]
         weights = array_of(value.args[1])
@@ -78,7 +75,7 @@ def use_winograd(mod: IRModule, shapes: Collection[ConvolutionShape]) -> IRModul
         finished = partial(output_transform, shape=shape)
         return walk.emit_te(finished, products, name=OUTPUT, pattern=FUSES_ELEMENTWISE)
 
-    return rewrite_main(mod, rule) if shapes else mod
+    return rule
 
 
 def winograd_shape(value: relax.Expr) -> ConvolutionShape | None:

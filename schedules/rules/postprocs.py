@@ -11,8 +11,8 @@ from tvm.s_tir.meta_schedule.postproc import (
 )
 
 
-def postprocs() -> list[Postproc]:
-    """The postprocessors of a CPU schedule, fresh objects.
+def postprocs(*, moves_weights: bool = True) -> list[Postproc]:
+    """The postprocessors of a CPU schedule, fresh objects; `RewriteLayout` only where weights may be moved.
 
     `DisallowDynamicLoop` rejects candidates with loops of variable extent before anything is spent on them.
     `RewriteParallelVectorizeUnroll` carries the root's annotations out; it comes before the reduction is split,
@@ -35,4 +35,5 @@ def postprocs() -> list[Postproc]:
             for k in range(K):
                 for i1, j1 in (unroll, vectorized): C[i, j] += A[i, k] * B_packed[j // J1, k, j % J1]
     """
-    return [DisallowDynamicLoop(), RewriteParallelVectorizeUnroll(), RewriteReductionBlock(), RewriteLayout()]
+    always = [DisallowDynamicLoop(), RewriteParallelVectorizeUnroll(), RewriteReductionBlock()]
+    return [*always, RewriteLayout()] if moves_weights else always

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,35 +30,80 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Found:
-    """A stage where it stands in a network: the variables it binds, the last one its output, and its parameters in the
-    order of `schedules.windows.lower.parameters_of`: constants, and variables of tensors that are added."""
+    """A stage where it stands in a network: the variables it binds, the last one its output, and its operands: its
+    weights, if it has any, and what each step of its epilogue adds or multiplies with (None: nothing)."""
 
     stage: Stage
     variables: tuple[relax.Var, ...]
-    arguments: tuple[Array | relax.Var, ...]
+    weights: Array | None
+    operands: tuple[Array | relax.Var | None, ...]
 
     @property
     def output(self) -> relax.Var:
         return self.variables[-1]
 
+    def reading(self, source: relax.Var) -> Stage:
+        """The stage in a chain that begins with ``source``: what adds that adds the chain's input."""
+        steps = zip(self.stage.epilogue, self.operands, strict=True)
+        epilogue = tuple(
+            Residual(is_chain_input=source.same_as(operand)) if isinstance(step, Residual) else step
+            for step, operand in steps
+        )
+        return replace(self.stage, epilogue=epilogue)
+
+    def arguments(self, source: relax.Var) -> list[Array | relax.Var]:
+        """Its parameters in the order of `schedules.windows.lower.parameters_of`, in a chain that begins so."""
+        weights = [] if self.weights is None else [self.weights]
+        return weights + [each for each in self.operands if each is not None and not source.same_as(each)]
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FoundChain:
-    """Neighbouring stages, each read by the next one only, and the variable that the first one reads."""
+    """Neighbouring stages, each read by the next one only, and the variable that the first one reads.
+
+    ``planar`` is what that variable is a transposition of, from NCHW, if it is one.
+    """
 
     source: relax.Var
     stages: tuple[Found, ...]
+    planar: relax.Var | None = None
+
+    @property
+    def output(self) -> relax.Var:
+        return self.stages[-1].output
+
+    @property
+    def variables(self) -> list[relax.Var]:
+        """Everything that the chain binds, in order."""
+        return [variable for found in self.stages for variable in found.variables]
 
     @property
     def chain(self) -> Chain:
-        """The chain to be lowered: a first stage with padding reads a copy of the input that has it."""
-        picture = _picture(self.source)
+        """The chain to be lowered: a first stage with padding reads a copy of the input that has it, and one that would
+        read a transposition of the network's input a copy that is transposed row by row."""
+        picture = picture_of(self.source)
         assert picture is not None
-        stages = tuple(found.stage for found in self.stages)
-        if reads_padding(stages[0], picture):
+        stages = tuple(found.reading(self.source) for found in self.stages)
+        if self.planar is not None or reads_padding(stages[0], picture):
             once = Window(kernel=1)
             stages = (Stage(kind=Kind.COPY, down=once, across=once, output=picture), *stages)
-        return Chain(source=picture, stages=stages)
+        return Chain(source=picture, stages=stages, is_planar=self.planar is not None)
+
+    @property
+    def reads(self) -> relax.Var:
+        """The tensor that the lowered chain reads."""
+        return self.source if self.planar is None else self.planar
+
+    @property
+    def arguments(self) -> list[Array | relax.Var]:
+        """The parameters of all stages in the order of `schedules.windows.lower.parameters_of`."""
+        return [argument for found in self.stages for argument in found.arguments(self.source)]
+
+    def part(self, start: int, end: int) -> FoundChain:
+        """The stages ``[start, end)`` as a chain of their own."""
+        if start == 0:
+            return replace(self, stages=self.stages[:end])
+        return FoundChain(source=self.stages[start - 1].output, stages=self.stages[start:end])
 
 
 def find_chains(mod: IRModule) -> list[FoundChain]:
@@ -85,9 +130,10 @@ def find_chains(mod: IRModule) -> list[FoundChain]:
                 break
             stages.append(found)
             following = reader.only_reader(found.output)
-        taken |= {each for found in stages for each in found.variables}
-        if len(stages) > 1 and source is not None:
-            chains.append(FoundChain(source=source, stages=tuple(stages)))
+        if stages and source is not None:
+            chain = FoundChain(source=source, stages=tuple(stages), planar=reader.planar(source))
+            taken |= set(chain.variables)
+            chains += [chain] if len(stages) > 1 else []
     return chains
 
 
@@ -109,6 +155,13 @@ class _Reader:
             return None
         return value.args[0] if isinstance(value.args[0], relax.Var) else None
 
+    def planar(self, variable: relax.Var) -> relax.Var | None:
+        """What a tensor is a transposition of, from NCHW to NHWC; None for all others."""
+        value = self.definitions.get(variable)
+        if value is None or op_name(value) != "permute_dims" or integers(value.attrs.axes) != [0, 2, 3, 1]:
+            return None
+        return value.args[0] if isinstance(value.args[0], relax.Var) else None
+
     def only_reader(self, variable: relax.Var) -> relax.Var | None:
         readers = self._readers[variable]
         return readers[0] if len(readers) == 1 and variable not in self._returned else None
@@ -119,31 +172,30 @@ class _Reader:
         if anchor is None:
             return None
         kind, down, across, output, weights = anchor
-        variables, epilogue = [variable], list[Step]()
-        arguments: list[Array | relax.Var] = [] if weights is None else [weights]
+        variables, epilogue, operands = [variable], list[Step](), list[Array | relax.Var | None]()
         while (following := self.only_reader(variables[-1])) is not None:
             step = self._step(following, variables[-1], source, output)
             if step is None:
                 break
             epilogue.append(step[0])
-            arguments += step[1]
+            operands.append(step[1])
             variables.append(following)
         stage = Stage(kind=kind, down=down, across=across, output=output, epilogue=tuple(epilogue))
-        return Found(stage=stage, variables=tuple(variables), arguments=tuple(arguments))
+        return Found(stage=stage, variables=tuple(variables), weights=weights, operands=tuple(operands))
 
     def _step(
         self, variable: relax.Var, before: relax.Var, source: relax.Var, output: Picture
-    ) -> tuple[Step, list[Array | relax.Var]] | None:
+    ) -> tuple[Step, Array | relax.Var | None] | None:
         value = self.definitions[variable]
         name = op_name(value)
         if name == "nn.relu":
-            return Clip(low=0.0, high=None), []
+            return Clip(low=0.0, high=None), None
         if name in ("maximum", "minimum"):
             bound = array_of(value.args[1])
             if bound is None or bound.size != 1:
                 return None
             number = float(bound.reshape(-1)[0])
-            return (Clip(low=number, high=None) if name == "maximum" else Clip(low=None, high=number)), []
+            return (Clip(low=number, high=None) if name == "maximum" else Clip(low=None, high=number)), None
         if name not in ("add", "multiply") or static_shape(value) != static_shape(before):
             return None
         left, right = value.args
@@ -153,21 +205,20 @@ class _Reader:
             if constants.size not in (1, output.channels) or constants.shape[-1:] not in ((1,), (output.channels,), ()):
                 return None
             by_channel = np.ascontiguousarray(np.broadcast_to(constants.reshape(-1), (output.channels,)))
-            return (Bias() if name == "add" else Scale()), [by_channel]
+            return (Bias() if name == "add" else Scale()), by_channel
         if name != "add" or not isinstance(other, relax.Var) or static_shape(other) != static_shape(value):
             return None
         if other.same_as(before):
             return None
-        is_chain_input = other.same_as(source)
-        return Residual(is_chain_input=is_chain_input), [] if is_chain_input else [other]
+        return Residual(is_chain_input=other.same_as(source)), other
 
 
 def _anchor(value: relax.Expr) -> tuple[Kind, Window, Window, Picture, Array | None] | None:
     """Kind, windows, output and weights of an operator that can be a stage."""
-    name, output = op_name(value), _picture(value)
+    name, output = op_name(value), picture_of(value)
     if output is None or name not in ("nn.conv2d", "nn.max_pool2d", "nn.avg_pool2d"):
         return None
-    source = _picture(value.args[0])
+    source = picture_of(value.args[0])
     if source is None:
         return None
     strides, dilation, padding = (integers(getattr(value.attrs, key)) for key in ("strides", "dilation", "padding"))
@@ -196,7 +247,8 @@ def _anchor(value: relax.Expr) -> tuple[Kind, Window, Window, Picture, Array | N
     return kind, windows[0], windows[1], output, weights
 
 
-def _picture(expression: relax.Expr) -> Picture | None:
+def picture_of(expression: relax.Expr) -> Picture | None:
+    """Rows, columns and channels of a float32 tensor of batch one, None for all others."""
     shape = static_shape(expression)
     if shape is None or len(shape) != 4 or shape[0] != 1 or dtype_of(expression) != "float32":
         return None

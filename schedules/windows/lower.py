@@ -3,7 +3,7 @@
 The loops, for two stages (a 1×1 and a 3×3 convolution)::
 
     for strip in parallel(S):
-        ring[r, edges, c] = 0                                        # the columns of the padding, once
+        ring[strip, r, edges, c] = 0                                        # the columns of the padding, once
         for step in range(steps + warm-up):
             for r in range(rows of stage 0 in a step):
                 if the strip needs row and does not have it:
@@ -20,6 +20,7 @@ inside a row: the blocks ``sum_i`` and ``write_i`` of each stage, in a scope of 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from textwrap import indent
 
 import tvm
@@ -38,7 +39,7 @@ _MULTIPLE = 64
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
     """A parameter of stage ``stage`` (-1: the chain's input); ``role`` is ``source``, ``weight``, ``bias``, ``scale``,
-    ``residual`` or ``output``."""
+    ``residual``, ``output`` or ``ring`` (the ring behind the stage)."""
 
     name: str
     role: str
@@ -46,9 +47,14 @@ class Parameter:
     shape: tuple[int, ...]
 
 
-def parameters_of(chain: Chain) -> list[Parameter]:
-    """The parameters of `lower`'s function in their order: the input, each stage's own, the output."""
-    found = [Parameter(name="x", role="source", stage=-1, shape=_nhwc(chain.source))]
+def parameters_of(chain: Chain, plan: RowPlan) -> list[Parameter]:
+    """The parameters of `lower`'s function in their order: the input, each stage's own, the output, the rings.
+
+    Rings are parameters, one part for each strip, so that a network's memory planner sees them.
+    """
+    rows, columns, channels = chain.source.rows, chain.source.columns, chain.source.channels
+    source = (1, channels, rows, columns) if chain.is_planar else _nhwc(chain.source)
+    found = [Parameter(name="x", role="source", stage=-1, shape=source)]
     for index, stage in enumerate(chain.stages):
         inputs, channels = chain.read_by(index).channels, stage.output.channels
         kernel = (stage.down.kernel, stage.across.kernel)
@@ -65,7 +71,11 @@ def parameters_of(chain: Chain) -> list[Parameter]:
                     found.append(Parameter(name=name, role="scale", stage=index, shape=(channels,)))
                 case Residual(is_chain_input=False):
                     found.append(Parameter(name=name, role="residual", stage=index, shape=_nhwc(stage.output)))
-    return [*found, Parameter(name="y", role="output", stage=len(chain.stages) - 1, shape=_nhwc(chain.output))]
+    found.append(Parameter(name="y", role="output", stage=len(chain.stages) - 1, shape=_nhwc(chain.output)))
+    for index, ring in enumerate(plan.rings):
+        shape = (plan.strips, ring.rows, ring_columns(chain, index), chain.stages[index].output.channels)
+        found.append(Parameter(name=f"ring{index}", role="ring", stage=index, shape=shape))
+    return found
 
 
 def reads_padding(stage: Stage, source: Picture) -> bool:
@@ -93,12 +103,14 @@ def computed_columns(chain: Chain, index: int) -> int:
     return min(columns, ring_columns(chain, index) - chain.stages[index + 1].across.before)
 
 
-def workspace_bytes(chain: Chain, plan: RowPlan) -> int:
-    """Bytes of all rings of one strip."""
-    return sum(
-        4 * ring.rows * ring_columns(chain, index) * chain.stages[index].output.channels
-        for index, ring in enumerate(plan.rings)
-    )
+def ring_bytes(chain: Chain, plan: RowPlan) -> int:
+    """Bytes of the rings of all strips."""
+    return sum(ring_sizes(chain, plan))
+
+
+def ring_sizes(chain: Chain, plan: RowPlan) -> list[int]:
+    """Bytes of each ring, all strips of it."""
+    return [4 * prod(each.shape) for each in parameters_of(chain, plan) if each.role == "ring"]
 
 
 def computed_macs(chain: Chain, plan: RowPlan) -> int:
@@ -125,19 +137,14 @@ def lower(chain: Chain, plan: RowPlan) -> PrimFunc:
 
 def source_of(chain: Chain, plan: RowPlan) -> str:
     """The TVMScript of `lower`'s function."""
-    signature = ", ".join(f'{each.name}: T.Buffer({each.shape}, "float32")' for each in parameters_of(chain))
-    rings = "".join(
-        f"ring{index} = T.sblock_alloc_buffer(({ring.rows}, {ring_columns(chain, index)}, "
-        f"{chain.stages[index].output.channels}))\n"
-        for index, ring in enumerate(plan.rings)
-    )
+    signature = ", ".join(f'{each.name}: T.Buffer({each.shape}, "float32")' for each in parameters_of(chain, plan))
     edges = "".join(_edge_columns(chain, plan, index) for index in range(len(plan.rings)))
     stages = "".join(_stage(chain, plan, index) for index in range(len(chain.stages)))
     step = f'for t in range({plan.steps + plan.warm_up}):\n    with T.sblock("step"):\n' + indent(
         f"vt = T.axis.opaque({plan.steps + plan.warm_up}, t)\n{stages}", " " * 8
     )
     strip = f'for s in T.parallel({plan.strips}):\n    with T.sblock("strip"):\n' + indent(
-        f"vs = T.axis.spatial({plan.strips}, s)\n{rings}{edges}{step}", " " * 8
+        f"vs = T.axis.spatial({plan.strips}, s)\n{edges}{step}", " " * 8
     )
     body = f'T.func_attr({{"global_symbol": "main", "tirx.noalias": True}})\n{strip}'
     return f"@T.prim_func(s_tir=True)\ndef main({signature}):\n{indent(body, '    ')}"
@@ -218,8 +225,13 @@ def _read(chain: Chain, plan: RowPlan, index: int, *, row: str, channel: str) ->
     source_row = f"({row}) * {down.stride} + vkh * {down.dilation} - {down.before}"
     column = f"vw * {across.stride} + vkw * {across.dilation}"
     if index == 0:
-        return f"x[0, {source_row}, {column}, {channel}]"
-    return f"ring{index - 1}[{_place(plan.rings[index - 1], source_row)}, {column}, {channel}]"
+        return _source(chain, source_row, column, channel)
+    return f"ring{index - 1}[vs, {_place(plan.rings[index - 1], source_row)}, {column}, {channel}]"
+
+
+def _source(chain: Chain, row: str, column: str, channel: str) -> str:
+    indices = [channel, row, column] if chain.is_planar else [row, column, channel]
+    return f"x[{', '.join(['0', *indices])}]"
 
 
 def _place(ring: Ring, row: str) -> str:
@@ -230,12 +242,12 @@ def _place(ring: Ring, row: str) -> str:
 def _target(chain: Chain, plan: RowPlan, index: int, *, row: str) -> str:
     if index == len(plan.rings):
         return f"y[0, {row}, vw, vc]"
-    return f"ring{index}[{_place(plan.rings[index], row)}, vw + {chain.stages[index + 1].across.before}, vc]"
+    return f"ring{index}[vs, {_place(plan.rings[index], row)}, vw + {chain.stages[index + 1].across.before}, vc]"
 
 
 def _value(chain: Chain, plan: RowPlan, index: int, *, row: str) -> str:
     stage = chain.stages[index]
-    value = f"x[0, {row}, vw, vc]" if stage.kind is Kind.COPY else "sums[vw, vc]"
+    value = _source(chain, row, "vw", "vc") if stage.kind is Kind.COPY else "sums[vw, vc]"
     if stage.kind is Kind.AVERAGE_POOL:
         value = f"{value} * T.float32({1 / (stage.down.kernel * stage.across.kernel)!r})"
     for number, step in enumerate(stage.epilogue):
@@ -249,7 +261,7 @@ def _value(chain: Chain, plan: RowPlan, index: int, *, row: str) -> str:
                 value = value if low is None else f"T.max({value}, T.float32({low!r}))"
                 value = value if high is None else f"T.min({value}, T.float32({high!r}))"
             case Residual(is_chain_input=True):
-                value = f"{value} + x[0, {row}, vw, vc]"
+                value = f"{value} + {_source(chain, row, 'vw', 'vc')}"
             case Residual():
                 value = f"{value} + {name}[0, {row}, vw, vc]"
     return value
@@ -267,7 +279,7 @@ def _edge_columns(chain: Chain, plan: RowPlan, index: int) -> str:
                 f"for r, w, c in T.grid({plan.rings[index].rows}, {count}, {stage.output.channels}):\n"
                 f'    with T.sblock("{name}{index}"):\n'
                 '        vr, vw, vc = T.axis.remap("SSS", [r, w, c])\n'
-                f"        ring{index}[vr, vw + {start}, vc] = {_fill(after)}\n"
+                f"        ring{index}[vs, vr, vw + {start}, vc] = {_fill(after)}\n"
             )
     return text
 
@@ -290,7 +302,7 @@ def _edge_rows(chain: Chain, ring: Ring, index: int, *, row: str, condition: str
         f"        for w, c in T.grid({computed_columns(chain, index)}, {stage.output.channels}):\n"
         f'            with T.sblock("fill{index}"):\n'
         '                vw, vc = T.axis.remap("SS", [w, c])\n'
-        f"                ring{index}[{_place(ring, row)}, vw + {after.across.before}, vc] = {_fill(after)}\n"
+        f"                ring{index}[vs, {_place(ring, row)}, vw + {after.across.before}, vc] = {_fill(after)}\n"
     )
 
 

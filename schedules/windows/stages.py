@@ -83,10 +83,14 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Chain:
-    """Stages in their order, and the picture that the first one reads. Element type is float32."""
+    """Stages in their order, and the picture that the first one reads. Element type is float32.
+
+    A planar source lies channel after channel (NCHW), as networks get it from outside: its first stage is a copy.
+    """
 
     source: Picture
     stages: tuple[Stage, ...]
+    is_planar: bool = False
 
     @property
     def output(self) -> Picture:

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from service.jobs.states import JobState
-from tuner.search.alternatives import Alternative
 
 _EXAMPLE_SHA = "9f2feb0f1ef425b292f2f94bcbb5b3a6e3a1f0c3e2d1b0a9f8e7d6c5b4a39281"
 _EXAMPLE_JOB = "01938f2e-7a3c-7c4e-9d57-2f6b1c0a9e11"
@@ -275,11 +274,20 @@ class JobSchema(BaseModel):
     error: JobError | None = None
 
 
+class TaskUse(BaseModel):
+    """``count`` calls of a task: in every network, or in one that computes ``choice`` in this ``way``."""
+
+    count: int
+    choice: str | None = None
+    way: str | None = None
+
+
 class TaskSchema(BaseModel):
     """One distinct tunable PrimFunc of the job's model; ``share`` is its part of the estimated latency.
 
-    Where a part of the network can be computed in two ways, ``choice`` names the part and ``way`` the task's way;
-    ``used`` is false for tasks of the way that is slower so far.
+    ``weight`` is how often the network calls it. Where parts of the network can be computed in several ways, ``uses``
+    says which ones need it, and ``way`` is set for a task that only they need; ``used`` is false while others are
+    faster: then ``weight`` is how often it would be called.
     """
 
     key: str
@@ -294,13 +302,9 @@ class TaskSchema(BaseModel):
     knobs: dict[str, Any] = {}
     share: float | None = None
     gflops: float | None = None
-    choice: str | None = None
+    uses: list[TaskUse] = []
     way: str | None = None
     used: bool = True
-
-    @property
-    def alternative(self) -> Alternative | None:
-        return Alternative(choice=self.choice, way=self.way) if self.choice and self.way else None
 
 
 class TrialSchema(BaseModel):
@@ -341,17 +345,25 @@ class ArtifactSchema(BaseModel):
 
 
 class FrontPoint(BaseModel):
-    """One build of the model: its latency and planned peak memory, as far as they are known."""
+    """One way of building the model: what a run allocates (planned, and measured), and its latency: measured of builds,
+    else estimated as Σ calls × best over its tasks.
+
+    ``ways`` names the parts of the network that are not computed in the usual way.
+    """
 
     name: str
     latency_us: float | None
     spread_us: float | None = None
+    estimated_us: float | None = None
     peak_bytes: int | None = None
+    measured_peak_bytes: int | None = None
+    ways: dict[str, str] = {}
     shipped: bool = False
 
 
 class Front(BaseModel):
-    """Memory against latency: the builds that this job really measured, nothing interpolated."""
+    """Memory against latency: the builds that this job measured, then the Pareto front of all ways of building the
+    network, least memory first, estimated from measured schedules."""
 
     job_id: str
     memory_limit_bytes: int | None = None

@@ -116,7 +116,8 @@ class Job(Base):
 class Task(Base):
     """One distinct tunable PrimFunc of a job's model.
 
-    ``choice`` and ``way`` are set where the network needs either this task or others (`tuner.search.alternatives`).
+    ``uses`` is what the network calls it for: ``count``, and ``choice`` and ``way`` where it needs either this task or
+    others (`tuner.search.alternatives`).
     """
 
     __tablename__ = "tasks"
@@ -126,11 +127,9 @@ class Task(Base):
     position: Mapped[int] = mapped_column(default=0)
     name: Mapped[str] = mapped_column(String(255))
     workload: Mapped[str] = mapped_column(String(128))
-    weight: Mapped[int]
+    uses: Mapped[list[Any]] = mapped_column(default=list)
     flops: Mapped[float]
     tunable: Mapped[bool] = mapped_column(default=True)
-    choice: Mapped[str | None] = mapped_column(String(128))
-    way: Mapped[str | None] = mapped_column(String(32))
     best_us: Mapped[float | None]
     knobs: Mapped[dict[str, Any]] = mapped_column(default=dict)
 

@@ -120,43 +120,42 @@ def list_log(
 
 
 def get_front(database: Database, job_id: str, manifest: dict[str, Any] | None) -> Front:
-    """Memory against latency, of the builds that were measured. ``manifest`` is the job's own, if it has one."""
+    """Memory against latency: of the builds that were measured, and what else was possible. ``manifest`` is the job's
+    own, if it has one."""
     with database.read() as session:
         job = find_job(session, job_id)
+    memory = (manifest or {}).get("memory")
+    memory = memory if isinstance(memory, dict) else {}
     points: list[FrontPoint] = []
-    if job.baseline_us is not None:
-        shipped = job.outcome == "no_improvement"
-        points.append(
-            FrontPoint(
-                name="untuned",
-                latency_us=job.baseline_us,
-                spread_us=job.baseline_spread_us,
-                peak_bytes=_peak_bytes(manifest) if shipped else None,
-                shipped=shipped,
+
+    def add(name: str, latency_us: float | None, spread_us: float | None, *, shipped: bool) -> None:
+        if latency_us is not None:
+            points.append(
+                FrontPoint(
+                    name=name,
+                    latency_us=latency_us,
+                    spread_us=spread_us,
+                    peak_bytes=memory.get("planned_peak_bytes") if shipped else None,
+                    measured_peak_bytes=memory.get("measured_peak_bytes") if shipped else None,
+                    shipped=shipped,
+                )
             )
-        )
-    if job.result is not None and job.result.get("tuned_us") is not None:
-        shipped = job.outcome == "improved"
+
+    add("untuned", job.baseline_us, job.baseline_spread_us, shipped=job.outcome == "no_improvement")
+    result = job.result or {}
+    add("tuned", result.get("tuned_us"), result.get("tuned_spread_us"), shipped=job.outcome == "improved")
+    for point in memory.get("front", []):
+        ways = point["ways"]
         points.append(
             FrontPoint(
-                name="tuned",
-                latency_us=job.result["tuned_us"],
-                spread_us=job.result.get("tuned_spread_us"),
-                peak_bytes=_peak_bytes(manifest) if shipped else None,
-                shipped=shipped,
+                name=f"{len(ways)} parts in other ways" if ways else "the usual way throughout",
+                latency_us=None,
+                estimated_us=point["estimated_us"],
+                peak_bytes=point["peak_bytes"],
+                ways=ways,
             )
         )
     return Front(job_id=job_id, memory_limit_bytes=job.memory_limit_bytes, points=points)
-
-
-def _peak_bytes(manifest: dict[str, Any] | None) -> int | None:
-    memory = (manifest or {}).get("memory")
-    if not isinstance(memory, dict):
-        return None
-    for name in ("planned_bytes", "planned_peak_bytes", "peak_bytes"):
-        if isinstance(memory.get(name), int):
-            return int(memory[name])
-    return None
 
 
 def _schema(session: Session, job: Job, model_name: str) -> JobSchema:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sqlalchemy import func, select
 
-from service.api.schemas import Page, TaskSchema, TrialSchema
+from service.api.schemas import Page, TaskSchema, TaskUse, TrialSchema
 from service.database import Database
 from service.database.tables import Task, TrialRecord
 from service.paging import DEFAULT_LIMIT, decode_cursor, encode_cursor
 from service.queries.jobs import find_job
-from tuner.search.alternatives import choose_ways, in_use
+from tuner.search.alternatives import Alternative, Use, calls, choose_ways, most_calls, totals_us
 
 
 def list_tasks(database: Database, job_id: str) -> list[TaskSchema]:
@@ -49,7 +51,7 @@ def list_tasks(database: Database, job_id: str) -> list[TaskSchema]:
                     key=task.key,
                     name=task.name,
                     workload=task.workload,
-                    weight=task.weight,
+                    weight=0,
                     flops=task.flops,
                     tunable=task.tunable,
                     trials=trials,
@@ -57,27 +59,37 @@ def list_tasks(database: Database, job_id: str) -> list[TaskSchema]:
                     best_us=best_us,
                     knobs=knobs,
                     gflops=task.flops / best_us / 1e3 if best_us and task.flops else None,
-                    choice=task.choice,
-                    way=task.way,
+                    uses=task.uses,
                 )
             )
     _share(shown)
     return shown
 
 
+@dataclass(frozen=True)
+class _Used:
+    uses: tuple[Use, ...]
+
+
 def _share(tasks: list[TaskSchema]) -> None:
-    """Fill in which tasks the network needs, and their parts of its latency; a way without a rival is none."""
-    ways = choose_ways((task, task.best_us) for task in tasks)
-    for task in tasks:
-        task.used = in_use(task, ways)
-    searched = {(task.choice, task.way) for task in tasks}
-    for task in tasks:
-        if sum(choice == task.choice for choice, _ in searched) == 1:  # there was nothing to choose from
-            task.choice = task.way = None
-    used = [(task, task.weight * task.best_us) for task in tasks if task.used and task.best_us is not None]
-    total_us = sum(latency_us for _, latency_us in used)
-    for task, latency_us in used:
+    """Fill in how often the network calls each task, and its part of the latency; a way without a rival is none."""
+    known = [(_Used(tuple(_use(use) for use in task.uses)), task) for task in tasks]
+    ways = choose_ways((used, task.best_us) for used, task in known)
+    rivals = totals_us((used, 0.0) for used, _ in known)
+    for used, task in known:
+        count = calls(used, ways)
+        task.used, task.weight = count > 0, count or most_calls(used.uses)
+        names = [None if use.choice is None or len(rivals[use.choice]) < 2 else use.way for use in task.uses]
+        task.way = None if None in names else ", ".join(sorted({name for name in names if name})) or None
+    measured = [(task, task.weight * task.best_us) for task in tasks if task.used and task.best_us is not None]
+    total_us = sum(latency_us for _, latency_us in measured)
+    for task, latency_us in measured:
         task.share = latency_us / total_us if total_us else None
+
+
+def _use(use: TaskUse) -> Use:
+    alternative = Alternative(choice=use.choice, way=use.way) if use.choice and use.way else None
+    return Use(count=use.count, alternative=alternative)
 
 
 def list_trials(

@@ -26,6 +26,7 @@ from tuner.events import (
     TasksExtracted,
     TrialMeasured,
 )
+from tuner.search.alternatives import Use
 
 
 class JobReporter:
@@ -85,11 +86,9 @@ class JobReporter:
             task.position = position
             task.name = summary.name
             task.workload = summary.workload
-            task.weight = summary.weight
+            task.uses = [_use(use) for use in summary.uses]
             task.flops = summary.flops
             task.tunable = summary.tunable
-            task.choice = summary.alternative.choice if summary.alternative else None
-            task.way = summary.alternative.way if summary.alternative else None
         for stale in known.values():
             session.delete(stale)
 
@@ -151,6 +150,15 @@ class JobReporter:
             fraction=1.0,
             eta_s=0.0,
         )
+
+
+def _use(use: Use) -> dict[str, Any]:
+    alternative = use.alternative
+    return {
+        "count": use.count,
+        "choice": alternative.choice if alternative else None,
+        "way": alternative.way if alternative else None,
+    }
 
 
 def _json_ready(data: dict[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from tuner.events import (
     TrialMeasured,
 )
 from tuner.records import FailureKind, Record, Workload
+from tuner.search.alternatives import Use, most_calls
 from tuner.targets import host_target, tvm_version
 
 LONG_NAME = "a_model_with_a_really_long_name_that_somebody_exported_from_a_training_script_2026_11_23_final_v2"
@@ -155,10 +156,12 @@ def tune(services: Services, job_id: str, reporter: JobReporter, *, trials: int,
     """Extracts tasks, measures the baseline, and runs that many trials, a few of them failures."""
     rng = random.Random(trials)
     summaries = tuple(
-        TaskSummary(key=f"task{index}", name=name, workload=f"workload{index}", weight=weight, flops=flops)
+        TaskSummary(key=f"task{index}", name=name, workload=f"workload{index}", uses=(Use(count=weight),), flops=flops)
         for index, (name, weight, flops) in enumerate(TASKS)
     )
-    default = TaskSummary(key="task9", name="softmax", workload="workload9", weight=1, flops=3e3, tunable=False)
+    default = TaskSummary(
+        key="task9", name="softmax", workload="workload9", uses=(Use(count=1),), flops=3e3, tunable=False
+    )
     reporter.emit(StageStarted(stage=Stage.EXTRACT))
     reporter.emit(TasksExtracted(tasks=(*summaries, default)))
     reporter.emit(BaselineMeasured(latency_us=UNTUNED_US, spread_us=2400.0, onnxruntime_us=ONNXRUNTIME_US))
@@ -193,7 +196,7 @@ def tune(services: Services, job_id: str, reporter: JobReporter, *, trials: int,
                 latency_us=latency_us,
                 failure=failure.value if failure else None,
                 task_best_us=best.get(task.key),
-                estimated_us=sum(each.weight * best[each.key] for each in summaries) if known else None,
+                estimated_us=sum(most_calls(each.uses) * best[each.key] for each in summaries) if known else None,
                 knobs=knobs,
             )
         )

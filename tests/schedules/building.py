@@ -79,12 +79,17 @@ def fused(prepared: IRModule) -> IRModule:
     return fuse(prepared, TARGET, vector_bits=VECTOR_BITS)
 
 
+def built(functions: IRModule) -> Any:
+    """A fused module, scheduled or not, as an executable of the virtual machine."""
+    return tvm.compile(finish(prepack(functions, TARGET), TARGET), target=TARGET, relax_pipeline=None)
+
+
 def tuned_build(mod: IRModule, *, seed: int | None) -> Any:
     """An imported module through the whole pipeline; without a seed the PrimFuncs stay unscheduled."""
     functions = fused(prepare(mod))
     if seed is not None:
         functions = scheduled(functions, seed=seed)
-    return tvm.compile(finish(prepack(functions, TARGET), TARGET), target=TARGET, relax_pipeline=None)
+    return built(functions)
 
 
 def untuned_build(mod: IRModule) -> Any:

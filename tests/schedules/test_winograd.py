@@ -12,19 +12,16 @@ from tvm.tirx import PrimFunc
 
 from schedules.decisions import DecisionSpace
 from schedules.graph.pipeline import finish, prepack, prepare
-from schedules.graph.rewrite import op_name
-from schedules.graph.winograd import use_winograd, winograd_shapes
+from schedules.graph.rewrite import op_name, rewrite_main
+from schedules.graph.winograd import winograd_convolutions, winograd_rule
 from schedules.space import design_spaces, initialized_postprocs, replay
 from schedules.templates import template_for
 from schedules.winograd import (
-    DIRECT,
+    INPUT,
     INPUT_MATRIX,
     OUTPUT_MATRIX,
-    WINOGRAD,
-    ConvolutionShape,
     transform_flops,
     transformed_weights,
-    way_of,
 )
 from tests.schedules import building, networks
 from tests.schedules.networks import Network
@@ -53,6 +50,10 @@ def tasks(mod: IRModule) -> dict[str, IRModule]:
     }
 
 
+def by_winograd(prepared: IRModule) -> IRModule:
+    return rewrite_main(prepared, winograd_rule(winograd_convolutions(prepared)))
+
+
 def count_convolutions(mod: IRModule) -> int:
     return sum(op_name(binding.value) == "nn.conv2d" for binding in mod["main"].body.blocks[0].bindings)
 
@@ -79,10 +80,8 @@ def test_a_network_computes_the_same(rows: int, columns: int, pads: tuple[int, i
     model = network(rows=rows, columns=columns, pads=pads, batch=batch)
     values = networks.example_input(model)
     prepared = prepare(networks.imported(model))
-    fused = building.fused(use_winograd(prepared, winograd_shapes(prepared)))
-    assert {way for mod in tasks(fused).values() if (way := way_of(mod))} == {
-        (str(shape), WINOGRAD) for shape in winograd_shapes(prepared)
-    }
+    fused = building.fused(by_winograd(prepared))
+    assert sum(INPUT in name for name in tasks(fused)) > 0
     scheduled = fused.clone()
     for var, body in fused.functions.items():
         if isinstance(body, PrimFunc):
@@ -99,26 +98,19 @@ def test_a_network_computes_the_same(rows: int, columns: int, pads: tuple[int, i
         assert building.relative_error(output, expected) < 1e-5
 
 
-def test_only_the_named_shapes_change_and_epilogues_are_fused() -> None:
+def test_only_the_named_convolutions_change_and_epilogues_are_fused() -> None:
     prepared = prepare(networks.imported(network(rows=8, columns=8)))
-    (shape,) = winograd_shapes(prepared)
-    assert str(shape) == "8×8×16→16"
-    assert use_winograd(prepared, []) is prepared
-    other = ConvolutionShape(batch=1, rows=9, columns=8, inputs=16, outputs=16)
-    assert count_convolutions(use_winograd(prepared, [other])) == count_convolutions(prepared) == 2
-    assert count_convolutions(use_winograd(prepared, [shape])) == 0
-    names = set(tasks(building.fused(use_winograd(prepared, [shape]))))
+    first, second = winograd_convolutions(prepared).items()
+    assert str(first[1]) == "8×8×16→16"
+    assert count_convolutions(prepared) == 2
+    assert count_convolutions(rewrite_main(prepared, winograd_rule(dict([second])))) == 1
+    assert count_convolutions(by_winograd(prepared)) == 0
+    names = set(tasks(building.fused(by_winograd(prepared))))
     # one input transform and one product for both convolutions; the outputs' epilogues differ
     assert sum(name.startswith("winograd_input") for name in names) == 1
     assert sum(name.startswith("winograd_product") for name in names) == 1
     assert len([name for name in names if name.startswith("fused_winograd_output")]) == 2
     assert len(names) == 4
-
-
-def test_direct_convolutions_are_recognized() -> None:
-    prepared = prepare(networks.imported(network(rows=8, columns=8)))
-    ways = [way_of(mod) for mod in tasks(building.fused(prepared)).values()]
-    assert ways == [("8×8×16→16", DIRECT)] * 2
 
 
 @pytest.mark.parametrize(
@@ -127,13 +119,12 @@ def test_direct_convolutions_are_recognized() -> None:
 def test_other_convolutions_have_one_way(changed: dict[str, Any]) -> None:
     n = Network(seed=22)
     prepared = prepare(networks.imported(n.model(n.conv("x", inputs=32, outputs=32, **changed), shape=(1, 32, 8, 8))))
-    assert winograd_shapes(prepared) == set()
-    assert [way_of(mod) for mod in tasks(building.fused(prepared)).values()] == [None]
+    assert winograd_convolutions(prepared) == {}
 
 
 def test_transforms_have_a_template_and_their_own_count_of_operations() -> None:
     prepared = prepare(networks.imported(network(rows=8, columns=8)))
-    fused = building.fused(use_winograd(prepared, winograd_shapes(prepared)))
+    fused = building.fused(by_winograd(prepared))
     for name, mod in tasks(fused).items():
         is_transform = "product" not in name
         assert (template_for(mod) is not None) is is_transform

@@ -32,6 +32,7 @@ from tuner.errors import UnsupportedOperators
 from tuner.events import EventSink, Finished, Progress, Stage, StageStarted, TasksExtracted, TaskSummary, TrialMeasured
 from tuner.records import RecordStore
 from tuner.request import TuneRequest, TuneResult
+from tuner.search.alternatives import Use
 
 TRIALS = 4
 
@@ -74,7 +75,9 @@ def tune(request: TuneRequest, *, store: RecordStore, models: CostModelStore, si
 def _measure(more: int, store: RecordStore, sink: EventSink) -> None:
     """Measure up to ``more`` trials, at most TRIALS over all attempts."""
     task = workload(1)
-    sink.emit(TasksExtracted(tasks=(TaskSummary(key="t1", name="dense", workload=task.key, weight=2, flops=1e6),)))
+    sink.emit(
+        TasksExtracted(tasks=(TaskSummary(key="t1", name="dense", workload=task.key, uses=(Use(count=2),), flops=1e6),))
+    )
     store.add_workload(task)
     done = len(store.own())
     for number in range(done + 1, min(done + more, TRIALS) + 1):

@@ -11,12 +11,13 @@ from service.services import Services
 from service.stores import JobReporter
 from tests import models
 from tuner.events import TaskRecalled, TasksExtracted, TaskSummary
-from tuner.search.alternatives import Alternative
+from tuner.search.alternatives import Alternative, Use
 
 
 def summary(name: str, *, choice: str | None = None, way: str = "") -> TaskSummary:
     alternative = Alternative(choice=choice, way=way) if choice else None
-    return TaskSummary(key=name, name=name, workload=name, weight=2, flops=1e6, alternative=alternative)
+    uses = (Use(count=2, alternative=alternative),)
+    return TaskSummary(key=name, name=name, workload=name, uses=uses, flops=1e6)
 
 
 def test_the_faster_way_counts_and_the_other_is_marked(client: TestClient, services: Services) -> None:
@@ -51,5 +52,5 @@ def test_the_faster_way_counts_and_the_other_is_marked(client: TestClient, servi
         "out": "winograd",
     }
     page = client.get(f"/jobs/{job}").text
-    assert "direct: the other way is used" in page
+    assert "direct: another way is used" in page
     assert page.count("winograd") >= 2

@@ -19,6 +19,7 @@ from tests.service.conftest import Served, ended, start, upload
 from tests.service.tuning import record, workload
 from tuner.events import Log, Progress, Stage, StageStarted, TaskRecalled, TasksExtracted, TaskSummary
 from tuner.records import FailureKind
+from tuner.search.alternatives import Use
 from tuner.targets import host_target
 
 
@@ -151,7 +152,9 @@ def test_what_earlier_jobs_know_of_a_task_is_shown_before_its_first_trial(
     job_id = start(client, model_file)
     assert queue.claim_next(services.database) == job_id
     reporter = JobReporter(services.database, job_id)
-    summaries = [TaskSummary(key=key, name=key, workload=key, weight=1, flops=1e6) for key in ("conv", "dense")]
+    summaries = [
+        TaskSummary(key=key, name=key, workload=key, uses=(Use(count=1),), flops=1e6) for key in ("conv", "dense")
+    ]
     reporter.emit(TasksExtracted(tasks=tuple(summaries)))
     reporter.emit(TaskRecalled(task="conv", best_us=12.5, knobs={"unroll": 16}))
     tasks = {task["key"]: task for task in client.get(f"/api/v1/jobs/{job_id}/tasks").json()["items"]}

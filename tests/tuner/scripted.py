@@ -13,6 +13,7 @@ from tuner.cost_model_store import MemoryCostModelStore
 from tuner.events import Event, ListSink
 from tuner.measure.jobs import Agreement, BuildJob, Built, Decisions, Failure, Timed
 from tuner.records import FailureKind, MemoryRecordStore, Record, Workload
+from tuner.search.alternatives import Use
 from tuner.search.draft import Draft, DraftConfig
 from tuner.search.loop import LoopConfig
 from tuner.targets import TargetSpec
@@ -173,7 +174,13 @@ class Bench:
     @property
     def tasks(self) -> list[TuningTask]:
         return [
-            TuningTask(key=name, name=name, workload=workload(name, self.size), weight=1 + index, spaces=[self.space])
+            TuningTask(
+                key=name,
+                name=name,
+                workload=workload(name, self.size),
+                uses=(Use(count=1 + index),),
+                spaces=[self.space],
+            )
             for index, name in enumerate(self.names)
         ]
 

@@ -20,6 +20,7 @@ from tuner.errors import VerificationError, WorkerError
 from tuner.events import BaselineMeasured, Event, Finished, ListSink, Log, Progress, Stage, StageStarted, TasksExtracted
 from tuner.records import MemoryRecordStore, Record
 from tuner.request import Budget, TuneRequest, TuneResult
+from tuner.search.alternatives import USUAL_WAY, totals_us
 from tuner.targets import host_target
 from tuner.verify import NumericsReport, OutputNumerics
 
@@ -151,7 +152,10 @@ def winograd_wherever_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two ways are searched even with few trials, and Winograd's is taken, faster or not."""
     monkeypatch.setattr("tuner.ways._TRIALS_PER_FUNCTION", 0)
     monkeypatch.setattr(
-        "tuner.plan.choose_ways", lambda tasks: {task.alternative.choice: WINOGRAD for task, _ in tasks}
+        "tuner.limit.choose_ways",
+        lambda tasks: {
+            choice: WINOGRAD if WINOGRAD in ways else USUAL_WAY for choice, ways in totals_us(tasks).items()
+        },
     )
 
 
@@ -163,15 +167,15 @@ def test_a_convolution_by_winograd_is_searched_built_and_verified(
     store, sink = MemoryRecordStore(), ListSink()
     asked = request(model, tmp_path / "job", budget=Budget(trials=96))
     result = run(asked, store=store, sink=sink)
-    (compared,) = result.manifest["search"]["convolutions"].values()  # type: ignore[index]
-    assert compared["computed"] == "winograd"
-    assert compared["direct_us"] > 0
-    assert compared["winograd_us"] > 0
+    (compared,) = result.manifest["search"]["choices"].values()  # type: ignore[index]
+    assert compared["way"] == WINOGRAD
+    assert compared["us"][USUAL_WAY] > 0
+    assert compared["us"][WINOGRAD] > 0
     assert result.manifest["numerics"]["passed"]  # type: ignore[index]
     assert 0 < result.manifest["numerics"]["max_rel_error"] < 1e-5  # type: ignore[index]
     assert verify_bundle(result.bundle).ok
     (extracted,) = [event for event in sink.events if isinstance(event, TasksExtracted)]
-    ways = [task.alternative.way for task in extracted.tasks if task.alternative]
+    ways = [use.alternative.way for task in extracted.tasks for use in task.uses if use.alternative]
     monkeypatch.undo()
     small = request(model, tmp_path / "small", budget=Budget(trials=1))
     second_sink = ListSink()
@@ -181,8 +185,8 @@ def test_a_convolution_by_winograd_is_searched_built_and_verified(
     first_sink = ListSink()
     run(small, store=MemoryRecordStore(), sink=first_sink)
     (alone,) = [event for event in first_sink.events if isinstance(event, TasksExtracted)]
-    assert {task.alternative.way for task in alone.tasks if task.alternative} == {"direct"}
-    assert sorted(ways) == ["direct", "direct", "winograd", "winograd", "winograd"]  # the first one has one way only
+    assert {use.alternative.way for task in alone.tasks for use in task.uses if use.alternative} == {USUAL_WAY}
+    assert sorted(ways) == [USUAL_WAY, WINOGRAD, WINOGRAD, WINOGRAD]  # the first convolution has one way only
 
 
 @pytest.mark.usefixtures("winograd_wherever_measured")

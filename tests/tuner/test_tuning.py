@@ -20,6 +20,7 @@ from tuner.measure.jobs import Agreement, BuildJob, Built, Failure, TaskSource
 from tuner.measure.runner import LocalRunner
 from tuner.records import FailureKind, MemoryRecordStore, Workload
 from tuner.request import Budget
+from tuner.search.alternatives import Use
 from tuner.targets import host_target, tvm_version
 from tuner.tuning import Tuning, TuningTask
 from tuner.winners import Winners
@@ -40,7 +41,7 @@ def task() -> TuningTask:
         key="conv", tvm_version=tvm_version(), name="conv", module_json=tvm.ir.save_json(mod), flops=3.6e6
     )
     spaces = design_spaces(mod, Target(SPEC.tvm), cores=SPEC.threads, vector_bits=SPEC.vector_bits, seed=1)
-    return TuningTask(key="conv", name="conv", workload=workload, weight=2, spaces=spaces)
+    return TuningTask(key="conv", name="conv", workload=workload, uses=(Use(count=2),), spaces=spaces)
 
 
 @dataclass
@@ -108,7 +109,7 @@ def test_a_search_a_resume_and_a_second_job(bench: Bench, task: TuningTask) -> N
     known = {record.trace for record in store.own()}
     assert sum(record.trace in known for record in second.own()) <= 4
 
-    chosen = bench.winners(store, sink).choose([task])
+    chosen = bench.winners(store, sink).choose([task], {})
     assert chosen["conv"].latency_us is not None
     assert list(bench.scratch.glob("*.so")) == []
 
@@ -132,14 +133,14 @@ def test_a_wrong_winner_is_recorded_and_replaced(bench: Bench, task: TuningTask)
     bench.tuning(task, store, sink).run(Budget(trials=16))
     with WrongOnce(threads=SPEC.threads) as runner:
         wrong = Bench(builder=bench.builder, runner=runner, scratch=bench.scratch)
-        chosen = wrong.winners(store, sink).choose([task])
+        chosen = wrong.winners(store, sink).choose([task], {})
         assert "conv" in chosen, [event for event in sink.events if isinstance(event, Log)]
         refused = [record for record in store.own() if record.failure is FailureKind.WRONG_RESULT]
         assert len(refused) == 1
         assert refused[0].trace != chosen["conv"].trace
         assert any(isinstance(event, Log) and "refused" in event.message for event in sink.events)
         # and never again
-        again = wrong.winners(store, sink).choose([task])
+        again = wrong.winners(store, sink).choose([task], {})
         assert "conv" in again, [event for event in sink.events if isinstance(event, Log)]
         assert again["conv"].trace != refused[0].trace
 

@@ -74,7 +74,7 @@ class Tournament:
         )
 
     def winner(self, **changes: object) -> int | None:
-        chosen = self.winners(**changes).choose(self.bench.tasks[:1])
+        chosen = self.winners(**changes).choose(self.bench.tasks[:1], {})
         assert list(self.bench.scratch.iterdir()) == [], "libraries were left behind"
         return self.traces.index(chosen["matmul"].trace) if chosen else None
 
@@ -126,10 +126,10 @@ def test_a_task_that_hardly_matters_has_fewer_finalists_and_one_round(tmp_path: 
     tournament = Tournament(tmp_path, *[100.0] * 10, tasks=("matmul", "light"))
     tournament.store("light", *[0.1] * 10)
     tournament.answer(*[[100.0 + index] for index in range(10)])
-    tournament.winners().choose(tournament.bench.tasks[:1])
+    tournament.winners().choose(tournament.bench.tasks[:1], {})
     heavy = list(tournament.runner.timed)
     tournament.runner.timed.clear()
-    tournament.winners().choose(tournament.bench.tasks)
+    tournament.winners().choose(tournament.bench.tasks, {})
     both = tournament.runner.timed
     assert len(set(heavy)) == 8
     assert len(both) - len(heavy) == 4
@@ -186,7 +186,7 @@ def test_nothing_is_timed_where_nothing_may_be_measured(tmp_path: Path) -> None:
 def test_a_task_without_records_has_no_winner(tmp_path: Path) -> None:
     tournament = Tournament(tmp_path, 100.0, tasks=("matmul", "other"))
     tasks: list[TuningTask] = tournament.bench.tasks
-    assert tournament.winners().choose(tasks).keys() == {"matmul"}
+    assert tournament.winners().choose(tasks, {}).keys() == {"matmul"}
 
 
 def test_ranking_of_nothing() -> None:

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from schedules.decisions import DecisionSpace, GeneKind, Genomes
+from schedules.decisions import DecisionSpace, GeneKind, Genomes, RowStage
 from tuner.search.draft import Draft
 
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2
 # Finite, so that records stay JSON; no logarithm of a size or ratio gets near it.
 MISSING = -1024.0
 FloatMatrix = NDArray[np.float64]
 
-_SPATIAL_AXES, _REDUCTION_AXES, _BUFFERS, _LOCATIONS = 5, 4, 4, 4
+_SPATIAL_AXES, _REDUCTION_AXES, _BUFFERS, _LOCATIONS, _STAGES = 5, 4, 4, 4, 8
 # Which tile levels are inside each of five nested regions, innermost first: the register tile, then around it R1, S2,
 # R0 and S1, as the loops of SSRSRS lie.
 _SPATIAL_LEVELS = ((3,), (3,), (2, 3), (2, 3), (1, 2, 3))
@@ -131,6 +131,7 @@ class Featurizer:
         columns: list[FloatMatrix] = [np.full(count, float(space_index)), np.full(count, np.log2(self._flops + 1))]
         columns += self._plain_genes(space, genomes)
         columns += self._tile_columns(space, genomes)
+        columns += self._stage_columns(space, genomes)
         return np.stack(columns, axis=1).astype(np.float32)
 
     def rows(self, drafts: Sequence[Draft]) -> NDArray[np.float32]:
@@ -169,6 +170,18 @@ class Featurizer:
         columns += [np.log2(chunks), balance(chunks, self._machine.threads)]
         return columns
 
+    def _stage_columns(self, space: DecisionSpace, genomes: Genomes) -> list[FloatMatrix]:
+        """Of a chain: what the prior says, and of each stage the register tile and the share of the work."""
+        missing = np.full(len(genomes), MISSING)
+        if not space.stages:
+            return [missing] * (1 + 3 * _STAGES)
+        columns = [_chain_scores(space, genomes, self._machine)]
+        total = sum(stage.work for stage in space.stages)
+        for stage in space.stages[:_STAGES]:
+            pixels, channels = _register_tile(space, stage, genomes)
+            columns += [np.log2(pixels), np.log2(channels), np.full(len(genomes), stage.work / total)]
+        return columns + [missing] * (1 + 3 * _STAGES - len(columns))
+
     def _region_columns(self, space: DecisionSpace, tiles: Tiling, level: int) -> list[FloatMatrix]:
         assert space.anchor is not None
         region = tiles.region(level)
@@ -196,12 +209,14 @@ class Featurizer:
 TASK_COLUMNS = 2
 """The first columns tell the design space and the size of the task; all others follow from anchor and decisions."""
 _TILE_COLUMNS = _SPATIAL_AXES * 4 + _REDUCTION_AXES * 2 + 5 * (3 + _BUFFERS + 1) + 3 + 2
-WIDTH = TASK_COLUMNS + 2 + _LOCATIONS + _TILE_COLUMNS
+WIDTH = TASK_COLUMNS + 2 + _LOCATIONS + _TILE_COLUMNS + 1 + 3 * _STAGES
 
 
 def analytic_scores(space: DecisionSpace, genomes: Genomes, machine: Machine) -> FloatMatrix:
     """A prior on log2 of the throughput, before anything was measured: full vectors, a register tile that fills the
     register file without spilling, regions that fit their cache, and threads that are all busy."""
+    if space.stages:
+        return _chain_scores(space, genomes, machine)
     score = _location_scores(space, genomes)
     tiles = tiling(space, genomes)
     if tiles is None or not tiles.spatial:
@@ -219,6 +234,33 @@ def analytic_scores(space: DecisionSpace, genomes: Genomes, machine: Machine) ->
     score = score - 0.5 * np.maximum(0.0, np.log2(middle / (0.75 * machine.l2_bytes)))
     chunks = parallel_chunks(tiles, machine)
     return score + np.log2(balance(chunks, machine.threads))
+
+
+def _chain_scores(space: DecisionSpace, genomes: Genomes, machine: Machine) -> FloatMatrix:
+    """The prior on a chain: each stage's share of the work at the rate that its register tile allows.
+
+    A convolution's step over one input channel loads a vector of weights for each vector of output channels and a
+    number for each pixel, two a cycle, and multiplies all with all, two a cycle too; a depthwise one loads everything
+    that it multiplies.
+    """
+    time, total = np.zeros(len(genomes)), sum(stage.work for stage in space.stages)
+    for stage in space.stages:
+        pixels, channels = _register_tile(space, stage, genomes)
+        vectors = np.ceil(channels / machine.lanes)
+        sums = pixels * vectors
+        loads = vectors + (pixels if stage.mixes_channels else sums)
+        rate = np.minimum(1.0, sums / loads) * np.minimum(1.0, sums / 8) * np.minimum(1.0, 26 / (sums + vectors))
+        time += stage.work / total / (rate * np.exp2(_vector_scores(channels, machine.lanes)))
+    return -np.log2(time)
+
+
+def _register_tile(space: DecisionSpace, stage: RowStage, genomes: Genomes) -> tuple[FloatMatrix, FloatMatrix]:
+    """Pixels and channels of a stage that are computed at once."""
+    pixels, channels = (
+        space.genes[position].table[genomes[:, position]][:, -1].astype(np.float64)
+        for position in (stage.pixels, stage.channels)
+    )
+    return pixels, channels
 
 
 def _location_scores(space: DecisionSpace, genomes: Genomes) -> FloatMatrix:

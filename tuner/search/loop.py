@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from schedules.decisions import DecisionSpace, Genomes
 from tuner.records import FailureKind, Record, failed_traces
-from tuner.search.alternatives import Alternative, chances, network_us, totals_us
+from tuner.search.alternatives import Use, expected_calls, network_us, totals_us
 from tuner.search.draft import Draft, DraftConfig, Drafter, Scorer
 from tuner.search.feasibility import Feasibility
 from tuner.search.features import Featurizer, Machine, analytic_scores
@@ -54,14 +54,13 @@ class LoopConfig:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SearchTask:
-    """A task as the loop sees it: identity, weight in the network, work, and its design spaces."""
+    """A task as the loop sees it: identity, what uses it, work, and its design spaces."""
 
     key: str
     workload: str
-    weight: int
+    uses: tuple[Use, ...]
     flops: float
     spaces: list[DecisionSpace]
-    alternative: Alternative | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -149,7 +148,7 @@ class SearchLoop:
         return self._states[key].best_us
 
     def estimated_us(self) -> float:
-        """The network's latency with the best schedules known: Σ weight × best, an assumed rate where none is known."""
+        """The network's latency with the best schedules known: Σ calls × best, an assumed rate where none is known."""
         return network_us(self._latencies_us())
 
     def learn_from_other_work(self, records: Sequence[Record]) -> None:
@@ -192,9 +191,9 @@ class SearchLoop:
         open_states = [state for state in self._states.values() if not state.drafter.exhausted and state.task.spaces]
         while open_states and trials_left > 0:
             totals = totals_us(self._latencies_us())
-            unmeasured = {s.task.alternative for s in open_states if s.task.alternative and s.best_us is None}
+            unmeasured = {use.alternative for s in open_states if s.best_us is None for use in s.task.uses}
             gains = {
-                state.task.key: chances(state.task.alternative, totals, unmeasured=unmeasured)
+                state.task.key: expected_calls(state.task, totals, unmeasured=unmeasured)
                 * self._expected_gain_us(state)
                 for state in open_states
             }
@@ -326,20 +325,20 @@ class SearchLoop:
         return _ASSUMED_LAUNCH_US + state.task.flops / (_ASSUMED_GFLOPS_PER_THREAD * self._machine.threads * 1e3)
 
     def _expected_gain_us(self, state: _TaskState) -> float:
-        """What the next batch of a task is expected to take off the network's latency.
+        """What the next batch of a task is expected to take off one call of it.
 
         Looking back: what the last two batches saved. Looking ahead: improvements thin out as 1/batches², and never
         beyond the best rate that any task of this network reached.
         """
         if state.best_us is None:
-            return state.task.weight * self._known_or_assumed_us(state) / (1 + state.batches) ** 2
+            return self._known_or_assumed_us(state) / (1 + state.batches) ** 2
         rates = [s.task.flops / s.best_us for s in self._states.values() if s.best_us]
         room_us = max(0.02 * state.best_us, state.best_us - state.task.flops / (1.1 * max(rates)))
         ahead_us = min(room_us, state.best_us * 0.3 / max(1, state.batches) ** 2)
         back_us = 0.0
         if len(state.best_after_batch) >= 3:
             back_us = max(0.0, state.best_after_batch[-3] - state.best_us) / 2
-        return state.task.weight * max(ahead_us, 0.5 * (ahead_us + back_us))
+        return max(ahead_us, 0.5 * (ahead_us + back_us))
 
     def _trial_cost_s(self, state: _TaskState) -> float:
         """Seconds that a trial of this task takes: its own average, the average of all before its first one."""

@@ -97,11 +97,13 @@ def _stages(draw: st.DrawFn, source: Picture, *, is_first: bool) -> Stage:
     return Stage(kind=made.kind, down=made.down, across=made.across, output=made.output, epilogue=tuple(epilogue))
 
 
-def arrays(chain: Chain, *, seed: int = 0) -> dict[str, Array]:
-    """Random values of all parameters by name; the output full of NaN, so that what is not written shows."""
+def arrays(chain: Chain, plan: RowPlan, *, seed: int = 0) -> dict[str, Array]:
+    """Random values of all parameters by name; output and rings full of NaN, so that what is not written shows."""
     rng = np.random.default_rng(seed)
-    values = {each.name: rng.standard_normal(each.shape).astype(np.float32) for each in parameters_of(chain)}
-    values["y"][:] = np.nan
+    values = {each.name: rng.standard_normal(each.shape).astype(np.float32) for each in parameters_of(chain, plan)}
+    for each in parameters_of(chain, plan):
+        if each.role in ("output", "ring"):
+            values[each.name][:] = np.nan
     return values
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from itertools import product
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from tvm.script import tirx as T
 from tvm.tirx import PrimFunc
 
 from schedules.space import initialized_postprocs
-from schedules.windows.lower import computed_macs, lower, parameters_of, ring_columns, source_of, workspace_bytes
+from schedules.windows.lower import computed_macs, lower, ring_bytes, ring_columns, source_of
 from schedules.windows.rows import Mode, RowPlan
 from schedules.windows.stages import Chain, Kind, Picture
 from schedules.windows.template import is_chain, schedule_chain
@@ -25,11 +24,12 @@ from tests.schedules import building
 from tests.schedules.windows.chains import Array, arrays, chains, expected, inverted_residual, planned, stage
 
 
-def run(function: PrimFunc | IRModule, chain: Chain, values: dict[str, Array]) -> Array:
+def run(function: PrimFunc | IRModule, values: dict[str, Array]) -> Array:
+    """The output; ``values`` stay as they are."""
     mod = function if isinstance(function, IRModule) else IRModule({"main": function})
-    tensors = [tvm.runtime.tensor(values[each.name]) for each in parameters_of(chain)]
-    tvm.compile(mod, target=building.TARGET)["main"](*tensors)
-    output: Array = tensors[-1].numpy()[0]
+    tensors = {name: tvm.runtime.tensor(array.copy()) for name, array in values.items()}
+    tvm.compile(mod, target=building.TARGET)["main"](*tensors.values())
+    output: Array = tensors["y"].numpy()[0]
     return output
 
 
@@ -53,16 +53,17 @@ def box(*, kernel: int, stride: int = 1, dilation: int = 1, rows: int, columns: 
 def stores(chain: Chain, plan: RowPlan) -> int:
     """How many elements the first stage stores when the function runs."""
     text = source_of(chain, plan)
-    text = text.replace("y: T.Buffer(", 'n: T.Buffer((1,), "int32"), y: T.Buffer(')
+    text = text.replace("def main(", 'def main(n: T.Buffer((1,), "int32"), ')
     store = re.search(r"^( *)ring0\[.*vw \+ \d+, vc\] = (?!T\.float32\(0\)$).*$", text, flags=re.MULTILINE)
     assert store is not None
     counted = f"{store.group()}\n{store.group(1)}n[0] = n[0] + 1"
     function = tvm.script.from_source(text.replace(store.group(), counted), extra_vars={"T": T})
-    values, count = arrays(chain), tvm.runtime.tensor(np.zeros(1, dtype=np.int32))
-    tensors: list[Any] = [tvm.runtime.tensor(values[each.name]) for each in parameters_of(chain)]
-    tvm.compile(IRModule({"main": function}), target=building.TARGET)["main"](*tensors[:-1], count, tensors[-1])
-    np.testing.assert_allclose(tensors[-1].numpy()[0], expected(chain, values), rtol=1e-5, atol=1e-5)
-    return int(count.numpy()[0])
+    values, count = arrays(chain, plan), np.zeros(1, dtype=np.int32)
+    tensors = [tvm.runtime.tensor(array) for array in (count, *values.values())]
+    tvm.compile(IRModule({"main": function}), target=building.TARGET)["main"](*tensors)
+    output = dict(zip(values, tensors[1:], strict=True))["y"].numpy()
+    np.testing.assert_allclose(output[0], expected(chain, values), rtol=1e-5, atol=1e-5)
+    return int(tensors[0].numpy()[0])
 
 
 def test_storage_folding_of_halides_lesson() -> None:
@@ -71,7 +72,7 @@ def test_storage_folding_of_halides_lesson() -> None:
     assert (chain.output.rows, chain.output.columns) == (4, 4)
     assert stores(chain, rolled) == 25
     assert stores(chain, again) == 40
-    assert workspace_bytes(chain, rolled) == 10 * 4
+    assert ring_bytes(chain, rolled) == 10 * 4
 
 
 @pytest.mark.parametrize(
@@ -102,10 +103,10 @@ def test_strips_compute_their_seams_twice() -> None:
 def test_random_chains_compute_the_same(chain: Chain, rows_per_step: int, strips: int, data: st.DataObject) -> None:
     modes = [data.draw(st.sampled_from(list(Mode))) for _ in chain.stages[1:]]
     plan = planned(chain, rows_per_step=rows_per_step, strips=strips, modes=modes)
-    function, values = lower(chain, plan), arrays(chain)
+    function, values = lower(chain, plan), arrays(chain, plan)
     reference = expected(chain, values)
     for form in (function, scheduled(function, seed=data.draw(st.integers(1, 2**20)))):
-        output = run(form, chain, {**values, "y": values["y"].copy()})
+        output = run(form, values)
         # Sums may cancel: the inputs, of about 1, bound the error from below. Not a number is never close.
         assert np.abs(output - reference).max() <= 1e-5 * max(1.0, np.abs(reference).max())
 
@@ -116,14 +117,14 @@ def test_inverted_residuals_keep_a_few_rows(rows: int, columns: int, stride: int
     chain = inverted_residual(rows, columns, stride=stride)
     plan = planned(chain)
     assert [ring.rows for ring in plan.rings] == [3, 1]
-    assert workspace_bytes(chain, plan) == 4 * 24 * (3 * ring_columns(chain, 0) + chain.output.columns)
+    assert ring_bytes(chain, plan) == 4 * 24 * (3 * ring_columns(chain, 0) + chain.output.columns)
     unfused = sum(
         each.macs(chain.read_by(index).channels) * each.output.rows for index, each in enumerate(chain.stages)
     )
     assert computed_macs(chain, plan) == unfused
     assert computed_macs(chain, planned(chain, modes=[Mode.RECOMPUTE] * 2)) > 1.2 * unfused
-    values = arrays(chain)
-    assert building.relative_error(run(lower(chain, plan), chain, values), expected(chain, values)) < 1e-6
+    values = arrays(chain, plan)
+    assert building.relative_error(run(lower(chain, plan), values), expected(chain, values)) < 1e-6
 
 
 def test_functions_of_chains_are_recognized() -> None:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from tests.tuner.search.spaces import latency_us, matmul_space
 from tuner.records import FailureKind, Record
+from tuner.search.alternatives import Use
 from tuner.search.draft import Draft
 from tuner.search.feasibility import Feasibility, Stumps
 from tuner.search.features import Machine
@@ -26,7 +27,7 @@ class NoRanker:
 
 
 def search() -> SearchLoop:
-    task = SearchTask(key="a", workload="a", weight=1, flops=2.0 * 256**3, spaces=[matmul_space()])
+    task = SearchTask(key="a", workload="a", uses=(Use(count=1),), flops=2.0 * 256**3, spaces=[matmul_space()])
     machine = Machine(threads=2, vector_bits=512)
     return SearchLoop([task], NoRanker(), machine=machine, seed=1, config=LoopConfig(stop_gain=0.0))
 

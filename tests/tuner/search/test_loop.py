@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from tests.tuner.search.spaces import latency_us, matmul_space
 from tuner.cost_model import Samples, XGBCostModel
 from tuner.records import FailureKind, Record
-from tuner.search.alternatives import Alternative
+from tuner.search.alternatives import Alternative, Use
 from tuner.search.features import FEATURES_VERSION, Machine
 from tuner.search.loop import Batch, LoopConfig, Outcome, SearchLoop, SearchTask
 
@@ -29,10 +29,9 @@ def task(key: str, *, weight: int = 1, size: int = 256, way: str = "") -> Search
     return SearchTask(
         key=key,
         workload=key,
-        weight=weight,
+        uses=(Use(count=weight, alternative=Alternative(choice="either", way=way) if way else None),),
         flops=2.0 * size**3,
         spaces=[matmul_space(size)],
-        alternative=Alternative(choice="either", way=way) if way else None,
     )
 
 

@@ -1,0 +1,116 @@
+"""Memory against latency: which ways a network may take within a limit, and the Pareto front of those worth taking."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import tvm
+
+from schedules.graph.windows import LABEL
+from schedules.memory.lifetimes import Activations, activations, with_allocations
+from tuner.search.alternatives import USUAL_WAY, Totals
+from tuner.ways import Ways, window_label
+
+Peaks = Mapping[str, Mapping[str, int]]
+"""Peak bytes by choice and way."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontPoint:
+    """Ways of a network, the memory that a run allocates with them, and its latency as far as it is known: Σ calls ×
+    best over its tasks."""
+
+    ways: Mapping[str, str]
+    peak_bytes: int
+    estimated_us: float
+
+
+class MemoryNeeds:
+    """How much memory the ways of a network take, workspaces of functions not counted.
+
+    The choices are independent: a part's own tensors are alive while it is computed and not a step longer, so that the
+    peak of a network is the highest of its parts, each with all others in their smallest way.
+    """
+
+    def __init__(self, ways: Ways) -> None:
+        self._ways = ways
+        self._known: dict[frozenset[tuple[str, str]], Activations | None] = {}
+        smallest = ways.smallest_plans
+        fused = ways.fused(smallest)
+        found = self._activations(smallest, fused)
+        self.peaks: Peaks = {} if found is None else self._peaks(smallest, fused, found)
+
+    @property
+    def least_bytes(self) -> int:
+        """The smallest feasible memory limit."""
+        return max((min(ways.values()) for ways in self.peaks.values()), default=0) or self.peak_bytes({})
+
+    def peak_bytes(self, ways: Mapping[str, str]) -> int:
+        """What a run with these ways allocates, exactly; 0 where shapes are not known."""
+        found = self._activations(ways)
+        return 0 if found is None else found.peak_bytes + found.output_bytes
+
+    def within(self, limit_bytes: int) -> dict[str, list[str]]:
+        """The ways of every choice that a limit allows, the smallest one where it allows none."""
+        return {
+            choice: [way for way, peak in ways.items() if peak <= max(limit_bytes, min(ways.values()))]
+            for choice, ways in self.peaks.items()
+        }
+
+    def front(self, totals: Totals, *, everywhere_us: float) -> list[FrontPoint]:
+        """The Pareto front, least memory first, from the latencies of all ways (infinite: not measured)."""
+        thresholds = sorted({peak for ways in self.peaks.values() for peak in ways.values()} | {self.least_bytes})
+        points: list[FrontPoint] = []
+        for threshold in thresholds:
+            if threshold < self.least_bytes:
+                continue
+            ways = self.fastest_within(threshold, totals)
+            estimated_us = everywhere_us + sum(totals[choice][way] for choice, way in ways.items())
+            if math.isfinite(estimated_us) and (not points or estimated_us < points[-1].estimated_us):
+                points.append(FrontPoint(ways=ways, peak_bytes=self.peak_bytes(ways), estimated_us=estimated_us))
+        return [
+            point
+            for point in points
+            if not any(
+                other.peak_bytes <= point.peak_bytes and other.estimated_us < point.estimated_us for other in points
+            )
+        ]
+
+    def fastest_within(self, limit_bytes: int, totals: Totals) -> dict[str, str]:
+        """The fastest way of every choice that a limit allows."""
+        allowed = self.within(limit_bytes)
+        return {
+            choice: min((way for way in ways if way in allowed.get(choice, ways)), key=lambda way: ways[way])
+            for choice, ways in totals.items()
+        }
+
+    def _peaks(self, smallest: Mapping[str, str], fused: tvm.IRModule, found: Activations) -> Peaks:
+        labels = {
+            name.name_hint: str(function.attrs[LABEL])
+            for name, function in fused.functions.items()
+            if LABEL in (function.attrs or {})
+        }
+        alive: dict[str, int] = {}
+        for name, size in found.timeline:
+            if name in labels:
+                alive[labels[name]] = max(alive.get(labels[name], 0), size + found.output_bytes)
+        peaks: dict[str, dict[str, int]] = {}
+        for choice, ways in self._ways.choices.items():
+            own = peaks.setdefault(choice, {})
+            for way in ways:
+                rings = self._ways.ring_bytes(choice, way)
+                if rings is None:
+                    own[way] = self.peak_bytes({**smallest, choice: way})
+                else:
+                    # Rings are alive in the one step that computes the chain.
+                    before = self._ways.ring_bytes(choice, smallest[choice]) or 0
+                    own[way] = alive[window_label(choice, smallest[choice])] - before + rings
+        return peaks
+
+    def _activations(self, ways: Mapping[str, str], fused: tvm.IRModule | None = None) -> Activations | None:
+        key = frozenset((choice, way) for choice, way in ways.items() if way != USUAL_WAY)
+        if key not in self._known:
+            self._known[key] = activations(with_allocations(fused or self._ways.fused(ways)))
+        return self._known[key]

@@ -1,0 +1,86 @@
+"""Keeping a memory limit: which ways of computing a network are searched, and which of them are built."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import tvm
+
+from tuner.compile import schedule_network
+from tuner.errors import MemoryLimitError
+from tuner.front import FrontPoint, MemoryNeeds
+from tuner.plan import without
+from tuner.search.alternatives import USUAL_WAY, Totals, choose_ways, network_us, totals_us
+from tuner.targets import TargetSpec
+from tuner.tasks import ExtractedTask, task_functions, task_module, workload_key
+from tuner.tuning import TuningTask
+from tuner.ways import Ways
+
+
+class MemoryLimit:
+    """A network's ways under a limit, in bytes that a run allocates; without one, all that are worth searching.
+
+    Raises `MemoryLimitError` where no way keeps the limit.
+    """
+
+    def __init__(self, prepared: tvm.IRModule, spec: TargetSpec, limit_bytes: int | None) -> None:
+        self.limit_bytes = limit_bytes
+        self._spec = spec
+        needed: list[str] = []
+        if limit_bytes is not None:
+            every = MemoryNeeds(Ways(prepared, spec, every_chain=True))
+            if limit_bytes < every.least_bytes:
+                raise self._infeasible(every.least_bytes)
+            needed = [choice for choice, peaks in every.peaks.items() if peaks[USUAL_WAY] > limit_bytes]
+        self.ways = Ways(prepared, spec, needed=needed)
+        self.needs = MemoryNeeds(self.ways)
+
+    def allowed(self, tasks: Sequence[ExtractedTask]) -> list[ExtractedTask]:
+        """The tasks without those that only ways need that the limit forbids."""
+        if self.limit_bytes is None:
+            return list(tasks)
+        allowed = self.needs.within(self.limit_bytes)
+        return without(tasks, lambda each: each.way not in allowed.get(each.choice, [each.way]))
+
+    def choose(
+        self,
+        tasks: Sequence[ExtractedTask],
+        best_us: Callable[[str], float | None],
+        best_trace: Callable[[TuningTask], str | None],
+    ) -> tuple[dict[str, str], Totals, list[FrontPoint]]:
+        """The fastest way of every choice that keeps the limit, what all ways take, and the front of memory against
+        latency.
+
+        ``best_us`` and ``best_trace`` are what the search knows of a task. Workspaces of functions are counted: they
+        are known when the functions are scheduled.
+        """
+        known = [(task.tuning, best_us(task.tuning.key) if task.tunable else None) for task in tasks]
+        totals = totals_us((task, math.inf if latency_us is None else latency_us) for task, latency_us in known)
+        everywhere_us = network_us(((task, latency_us or 0.0) for task, latency_us in known), {})
+        front = self.needs.front(totals, everywhere_us=everywhere_us)
+        if self.limit_bytes is None:
+            return choose_ways(known), totals, front
+        traces = {task.tuning.workload.key: best_trace(task.tuning) for task in tasks if task.tunable}
+        return self._fastest(totals, traces, self.limit_bytes), totals, front
+
+    def _fastest(self, totals: Totals, traces: Mapping[str, str | None], limit_bytes: int) -> dict[str, str]:
+        allowed = limit_bytes
+        while True:
+            ways = self.needs.fastest_within(allowed, totals)
+            fused = self.ways.fused(ways)
+            by_name: dict[str, list[str]] = {}
+            for name, body in task_functions(fused).items():
+                trace = traces.get(workload_key(task_module(body)))
+                by_name[name] = [] if trace is None else [trace]
+            memory = schedule_network(fused, by_name, spec=self._spec).memory
+            if memory is None or memory.peak_bytes <= limit_bytes:
+                return ways
+            allowed -= memory.peak_bytes - limit_bytes
+            if allowed < self.needs.least_bytes:
+                raise self._infeasible(memory.peak_bytes)
+
+    def _infeasible(self, least_bytes: int) -> MemoryLimitError:
+        message = f"A run cannot keep within {self.limit_bytes} bytes: the least that is possible are {least_bytes}."
+        details: dict[str, object] = {"memory_limit_bytes": self.limit_bytes, "least_bytes": least_bytes}
+        return MemoryLimitError(message, details=details)
