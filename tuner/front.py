@@ -10,6 +10,7 @@ import tvm
 
 from schedules.graph.windows import LABEL
 from schedules.memory.lifetimes import Activations, activations, with_allocations
+from schedules.memory.storages import share
 from tuner.search.alternatives import USUAL_WAY, Totals
 from tuner.ways import Ways, window_label
 
@@ -30,8 +31,9 @@ class FrontPoint:
 class MemoryNeeds:
     """How much memory the ways of a network take, workspaces of functions not counted.
 
-    The choices are independent: a part's own tensors are alive while it is computed and not a step longer, so that the
-    peak of a network is the highest of its parts, each with all others in their smallest way.
+    ``peaks`` are the bytes that are alive at most. The choices are independent there: a part's own tensors are alive
+    while it is computed and not a step longer, so that the peak of a network is the highest of its parts, each with all
+    others in their smallest way. The storages that hold what is alive take a little more (`planned_bytes`).
     """
 
     def __init__(self, ways: Ways) -> None:
@@ -43,14 +45,24 @@ class MemoryNeeds:
         self.peaks: Peaks = {} if found is None else self._peaks(smallest, fused, found)
 
     @property
+    def smallest(self) -> dict[str, str]:
+        """The ways in which every part has its lowest peak."""
+        return {choice: min(peaks, key=lambda way: peaks[way]) for choice, peaks in self.peaks.items()}
+
+    @property
     def least_bytes(self) -> int:
         """The smallest feasible memory limit."""
-        return max((min(ways.values()) for ways in self.peaks.values()), default=0) or self.peak_bytes({})
+        return self.planned_bytes(self.smallest)
 
-    def peak_bytes(self, ways: Mapping[str, str]) -> int:
-        """What a run with these ways allocates, exactly; 0 where shapes are not known."""
+    def alive_bytes(self, ways: Mapping[str, str]) -> int:
+        """How much is alive at most in a run with these ways, the output included; 0 where shapes are not known."""
         found = self._activations(ways)
         return 0 if found is None else found.peak_bytes + found.output_bytes
+
+    def planned_bytes(self, ways: Mapping[str, str]) -> int:
+        """What a run with these ways allocates; 0 where shapes are not known."""
+        found = self._activations(ways)
+        return 0 if found is None else share(list(found.lifetimes.values())).total_bytes + found.output_bytes
 
     def within(self, limit_bytes: int) -> dict[str, list[str]]:
         """The ways of every choice that a limit allows, the smallest one where it allows none."""
@@ -61,15 +73,14 @@ class MemoryNeeds:
 
     def front(self, totals: Totals, *, everywhere_us: float) -> list[FrontPoint]:
         """The Pareto front, least memory first, from the latencies of all ways (infinite: not measured)."""
-        thresholds = sorted({peak for ways in self.peaks.values() for peak in ways.values()} | {self.least_bytes})
+        least = max((min(ways.values()) for ways in self.peaks.values()), default=0)
+        thresholds = sorted({peak for ways in self.peaks.values() for peak in ways.values()} | {least})
         points: list[FrontPoint] = []
-        for threshold in thresholds:
-            if threshold < self.least_bytes:
-                continue
+        for threshold in thresholds[thresholds.index(least) :]:
             ways = self.fastest_within(threshold, totals)
             estimated_us = everywhere_us + sum(totals[choice][way] for choice, way in ways.items())
             if math.isfinite(estimated_us) and (not points or estimated_us < points[-1].estimated_us):
-                points.append(FrontPoint(ways=ways, peak_bytes=self.peak_bytes(ways), estimated_us=estimated_us))
+                points.append(FrontPoint(ways=ways, peak_bytes=self.planned_bytes(ways), estimated_us=estimated_us))
         return [
             point
             for point in points
@@ -102,7 +113,7 @@ class MemoryNeeds:
             for way in ways:
                 rings = self._ways.ring_bytes(choice, way)
                 if rings is None:
-                    own[way] = self.peak_bytes({**smallest, choice: way})
+                    own[way] = self.alive_bytes({**smallest, choice: way})
                 else:
                     # Rings are alive in the one step that computes the chain.
                     before = self._ways.ring_bytes(choice, smallest[choice]) or 0

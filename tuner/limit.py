@@ -17,6 +17,10 @@ from tuner.tasks import ExtractedTask, task_functions, task_module, workload_key
 from tuner.tuning import TuningTask
 from tuner.ways import Ways
 
+# Parts that come as near to the limit as this may break it when storages and workspaces are counted.
+_NEAR = 0.6
+_STEP_BYTES = 16 * 1024
+
 
 class MemoryLimit:
     """A network's ways under a limit, in bytes that a run allocates; without one, all that are worth searching.
@@ -32,7 +36,7 @@ class MemoryLimit:
             every = MemoryNeeds(Ways(prepared, spec, every_chain=True))
             if limit_bytes < every.least_bytes:
                 raise self._infeasible(every.least_bytes)
-            needed = [choice for choice, peaks in every.peaks.items() if peaks[USUAL_WAY] > limit_bytes]
+            needed = [choice for choice, peaks in every.peaks.items() if peaks[USUAL_WAY] > _NEAR * limit_bytes]
         self.ways = Ways(prepared, spec, needed=needed)
         self.needs = MemoryNeeds(self.ways)
 
@@ -67,7 +71,7 @@ class MemoryLimit:
     def _fastest(self, totals: Totals, traces: Mapping[str, str | None], limit_bytes: int) -> dict[str, str]:
         allowed = limit_bytes
         while True:
-            ways = self.needs.fastest_within(allowed, totals)
+            ways = self.needs.fastest_within(allowed, totals) if allowed > 0 else self.needs.smallest
             fused = self.ways.fused(ways)
             by_name: dict[str, list[str]] = {}
             for name, body in task_functions(fused).items():
@@ -76,9 +80,10 @@ class MemoryLimit:
             memory = schedule_network(fused, by_name, spec=self._spec).memory
             if memory is None or memory.peak_bytes <= limit_bytes:
                 return ways
-            allowed -= memory.peak_bytes - limit_bytes
-            if allowed < self.needs.least_bytes:
+            if ways == self.needs.smallest:
                 raise self._infeasible(memory.peak_bytes)
+            # What is alive at most is less than the storages and workspaces that it takes.
+            allowed -= max(memory.peak_bytes - limit_bytes, _STEP_BYTES)
 
     def _infeasible(self, least_bytes: int) -> MemoryLimitError:
         message = f"A run cannot keep within {self.limit_bytes} bytes: the least that is possible are {least_bytes}."
