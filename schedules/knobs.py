@@ -39,6 +39,7 @@ def knobs_of(trace_json: str, *, axes: Mapping[str, Sequence[str]]) -> dict[str,
 def knobs_of_decisions(space: DecisionSpace, decisions: Sequence[Sequence[int]]) -> dict[str, object]:
     """The knobs of one point of a design space, from its decisions in the order of the space's genes."""
     axes = {space.anchor.block: space.anchor.axes} if space.anchor is not None else {}
+    axes |= {space.genes[stage.pixels].block: ("pixels", "channels") for stage in space.stages}
     decided = {
         gene.instruction: list(row) if gene.kind is GeneKind.TILE else row[0]
         for gene, row in zip(space.genes, decisions, strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import tvm
 
@@ -27,6 +28,11 @@ class FrontPoint:
     peak_bytes: int
     estimated_us: float
 
+    def as_dict(self) -> dict[str, object]:
+        """What the manifest keeps: the usual way of a choice goes without saying."""
+        ways = {choice: way for choice, way in self.ways.items() if way != USUAL_WAY}
+        return {"peak_bytes": self.peak_bytes, "estimated_us": round(self.estimated_us, 2), "ways": ways}
+
 
 class MemoryNeeds:
     """How much memory the ways of a network take, workspaces of functions not counted.
@@ -39,10 +45,21 @@ class MemoryNeeds:
     def __init__(self, ways: Ways) -> None:
         self._ways = ways
         self._known: dict[frozenset[tuple[str, str]], Activations | None] = {}
-        smallest = ways.smallest_plans
-        fused = ways.fused(smallest)
+
+    @cached_property
+    def peaks(self) -> Peaks:
+        """The highest sum of what is alive, by choice and way; empty where shapes are not known."""
+        smallest = self._ways.smallest_plans
+        fused = self._ways.fused(smallest)
         found = self._activations(smallest, fused)
-        self.peaks: Peaks = {} if found is None else self._peaks(smallest, fused, found)
+        return {} if found is None else self._peaks(smallest, fused, found)
+
+    @property
+    def thresholds(self) -> list[int]:
+        """The peaks that networks can have, from the lowest."""
+        least = max((min(ways.values()) for ways in self.peaks.values()), default=0)
+        every = {peak for ways in self.peaks.values() for peak in ways.values() if peak >= least}
+        return sorted(every | {least})
 
     @property
     def smallest(self) -> dict[str, str]:
@@ -72,11 +89,10 @@ class MemoryNeeds:
         }
 
     def front(self, totals: Totals, *, everywhere_us: float) -> list[FrontPoint]:
-        """The Pareto front, least memory first, from the latencies of all ways (infinite: not measured)."""
-        least = max((min(ways.values()) for ways in self.peaks.values()), default=0)
-        thresholds = sorted({peak for ways in self.peaks.values() for peak in ways.values()} | {least})
+        """The Pareto front, least memory first, from the latencies of all ways (infinite: not measured); empty where
+        shapes are not known."""
         points: list[FrontPoint] = []
-        for threshold in thresholds[thresholds.index(least) :]:
+        for threshold in self.thresholds if self.alive_bytes({}) else ():
             ways = self.fastest_within(threshold, totals)
             estimated_us = everywhere_us + sum(totals[choice][way] for choice, way in ways.items())
             if math.isfinite(estimated_us) and (not points or estimated_us < points[-1].estimated_us):

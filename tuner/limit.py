@@ -19,7 +19,6 @@ from tuner.ways import Ways
 
 # Parts that come as near to the limit as this may break it when storages and workspaces are counted.
 _NEAR = 0.6
-_STEP_BYTES = 16 * 1024
 
 
 class MemoryLimit:
@@ -69,9 +68,13 @@ class MemoryLimit:
         return self._fastest(totals, traces, self.limit_bytes), totals, front
 
     def _fastest(self, totals: Totals, traces: Mapping[str, str | None], limit_bytes: int) -> dict[str, str]:
-        allowed = limit_bytes
-        while True:
-            ways = self.needs.fastest_within(allowed, totals) if allowed > 0 else self.needs.smallest
+        """By what is alive at most; where the storages and workspaces that it takes break the limit, by less."""
+        least_bytes, tried = self.needs.least_bytes, list[dict[str, str]]()
+        for peak_bytes in reversed(self.needs.thresholds):
+            ways = self.needs.fastest_within(min(peak_bytes, limit_bytes), totals)
+            if ways in tried:
+                continue
+            tried.append(ways)
             fused = self.ways.fused(ways)
             by_name: dict[str, list[str]] = {}
             for name, body in task_functions(fused).items():
@@ -80,10 +83,13 @@ class MemoryLimit:
             memory = schedule_network(fused, by_name, spec=self._spec).memory
             if memory is None or memory.peak_bytes <= limit_bytes:
                 return ways
-            if ways == self.needs.smallest:
-                raise self._infeasible(memory.peak_bytes)
-            # What is alive at most is less than the storages and workspaces that it takes.
-            allowed -= max(memory.peak_bytes - limit_bytes, _STEP_BYTES)
+            least_bytes = memory.peak_bytes
+        raise self._infeasible(least_bytes)
+
+    def require(self, peak_bytes: int | None) -> None:
+        """Raise where a build takes more than the limit allows, whatever was planned; None is not known."""
+        if self.limit_bytes is not None and peak_bytes is not None and peak_bytes > self.limit_bytes:
+            raise self._infeasible(peak_bytes)
 
     def _infeasible(self, least_bytes: int) -> MemoryLimitError:
         message = f"A run cannot keep within {self.limit_bytes} bytes: the least that is possible are {least_bytes}."

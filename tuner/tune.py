@@ -132,7 +132,7 @@ class _Job:
                 latencies=latencies,
                 shipped=build,
                 search=search,
-                memory=self._memory(shipped, model, plan),
+                memory=self._memory(shipped, model),
             ),
             samples=self._samples,
             reference=self._reference,
@@ -167,8 +167,12 @@ class _Job:
         if len(right) < 2:
             return (right or list(candidates))[0]
         modules = {checked.module.stem: checked.module for checked in right}
-        latencies = self._timed(modules, model, time_budget_s=_COMPARISON_BUDGET_S)
-        medians_us = {name: latencies[name].median_us for name in modules}
+        contenders = {name: Contender(path=path) for name, path in modules.items()}
+        threads = self.request.target.threads
+        latencies = compare(
+            contenders, model.inputs, self._samples[0], threads=threads, time_budget_s=_COMPARISON_BUDGET_S / 2
+        )
+        medians_us = {name: latency.median_us for name, latency in latencies.items()}
         self._log("built: " + ", ".join(f"{name} {median_us:.0f} µs" for name, median_us in medians_us.items()))
         return min(right, key=lambda checked: medians_us[checked.module.stem])
 
@@ -248,8 +252,9 @@ class _Job:
                     onnxruntime_us=latencies["onnxruntime"].median_us,
                 )
             )
-        # The tuned network is built once, then timed for longer than the untuned one here, beside it.
-        self._afterwards_s = built - started + 2 * (time.monotonic() - built)
+        # The tuned network is built, by windows too where it may be, then timed for longer than the untuned one here.
+        builds = 1 if self._limit.limit_bytes or not self._ways.smallest_plans else 2
+        self._afterwards_s = builds * (built - started) + 2 * (time.monotonic() - built)
         return module
 
     def _tune(self, tasks: Sequence[ExtractedTask]) -> tuple[dict[str, Plan], TuningSummary]:
@@ -315,27 +320,24 @@ class _Job:
             self._log(f"without a schedule: {', '.join(scheduled.unscheduled)}", level="warning")
         return module, scheduled.memory
 
-    def _memory(self, shipped: _Checked, model: ImportedModel, plan: Plan) -> dict[str, object]:
-        """What the manifest keeps of the memory of a run: planned, measured, and what else was possible."""
-        measured = None
-        if self.request.measure == "device":
-            names = [spec.name for spec in model.inputs]
-            threads = self.request.target.threads
-            measured = measured_peak_bytes(shipped.module, self._samples[0], names, threads=threads)
+    def _memory(self, shipped: _Checked, model: ImportedModel) -> dict[str, object]:
+        """What the manifest keeps of the memory of a run: planned, measured, and what else was possible. Raises where
+        the limit is broken after all."""
+        planned = shipped.memory
+        measured = self._measured_peak_bytes(shipped.module, model)
+        self._limit.require(planned.peak_bytes if planned else measured)
         return {
-            "limit_bytes": self.request.memory_limit_bytes,
-            **(shipped.memory.as_dict() if shipped.memory else {}),
+            "limit_bytes": self._limit.limit_bytes,
+            **(planned.as_dict() if planned else {}),
             "measured_peak_bytes": measured,
-            "front": [
-                {
-                    "peak_bytes": point.peak_bytes,
-                    "estimated_us": round(point.estimated_us, 2),
-                    "ways": {choice: way for choice, way in point.ways.items() if way != USUAL_WAY},
-                    "chosen": point.ways == plan.ways,
-                }
-                for point in self._front
-            ],
+            "front": [point.as_dict() for point in self._front],
         }
+
+    def _measured_peak_bytes(self, module: Path, model: ImportedModel) -> int | None:
+        if self.request.measure != "device":
+            return None
+        names = [spec.name for spec in model.inputs]
+        return measured_peak_bytes(module, self._samples[0], names, threads=self.request.target.threads)
 
     def _verify(
         self, module: Path, model: ImportedModel, plan: Plan | None = None, memory: MemoryPlan | None = None
@@ -381,12 +383,8 @@ class _Job:
         return outcome, tuned, latencies
 
     def _breaks_limit(self, module: Path, model: ImportedModel) -> bool:
-        limit = self.request.memory_limit_bytes
-        if limit is None:
-            return False
-        names = [spec.name for spec in model.inputs]
-        threads = self.request.target.threads
-        return (measured_peak_bytes(module, self._samples[0], names, threads=threads) or 0) > limit
+        limit = self._limit.limit_bytes
+        return limit is not None and (self._measured_peak_bytes(module, model) or 0) > limit
 
     def _timed(self, modules: Mapping[str, Path], model: ImportedModel, *, time_budget_s: float) -> dict[str, Latency]:
         contenders = {name: Contender(path=path) for name, path in modules.items()}

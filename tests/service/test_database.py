@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -51,6 +52,32 @@ def test_the_chain_goes_down_again(database: Database) -> None:
     assert inspect(database.engine).get_table_names() == ["alembic_version"]
     assert upgrade(database).current == head_revision()
     assert differences(database) == []
+
+
+def test_what_calls_a_task_is_kept_up_and_down(database: Database) -> None:
+    from alembic import command
+
+    from service.database.upgrade import _config
+
+    insert = text(
+        "INSERT INTO tasks (job_id, key, position, name, workload, weight, flops, tunable, choice, way, knobs)"
+        " VALUES ('j', :key, 0, :key, :key, :weight, 1, 1, :choice, :way, '{}')"
+    )
+    with database.write() as session:
+        session.add(Model(id="0" * 64, name="m", filename="m", size_bytes=1))
+        session.flush()
+        session.add(Job(id="j", model_id="0" * 64, target="host", target_fingerprint="f", target_spec={}))
+    with database.engine.begin() as connection:
+        command.downgrade(_config(connection), "0003")
+        connection.execute(insert, {"key": "a", "weight": 3, "choice": None, "way": None})
+        connection.execute(insert, {"key": "b", "weight": 2, "choice": "8×8×16→16", "way": "winograd"})
+        command.upgrade(_config(connection), "0004")
+        kept: dict[str, str] = dict(connection.execute(text("SELECT key, uses FROM tasks")).all())  # type: ignore[arg-type]
+        assert json.loads(kept["a"]) == [{"count": 3, "choice": None, "way": None}]
+        assert json.loads(kept["b"]) == [{"count": 2, "choice": "8×8×16→16", "way": "winograd"}]
+        command.downgrade(_config(connection), "0003")
+        again = connection.execute(text("SELECT key, weight, choice, way FROM tasks ORDER BY key"))
+        assert [tuple(row) for row in again] == [("a", 3, None, None), ("b", 2, "8×8×16→16", "winograd")]
 
 
 def test_cost_models_of_the_first_revision_are_kept_without_points(database: Database, tmp_path: Path) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from schedules.winograd import WINOGRAD, transformed_weights
 from tests import models
+from tests.schedules.networks import Network
 from tuner import tune as pipeline
 from tuner.bundle import verify_bundle
 from tuner.cost_model_store import MemoryCostModelStore
@@ -202,3 +205,23 @@ def test_a_network_that_winograd_makes_wrong_is_built_without(tmp_path: Path, mo
     assert result.manifest["shipped"] == "tuned"
     assert result.manifest["numerics"]["passed"]  # type: ignore[index]
     assert verify_bundle(result.bundle).ok
+
+
+def test_a_network_is_built_both_ways_where_windows_come_near(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tuner.ways._TRIALS_PER_FUNCTION", 0)
+    monkeypatch.setattr("tuner.ways._NEAR", 1e9)
+    monkeypatch.setattr(
+        "tuner.limit.choose_ways",
+        lambda tasks: dict.fromkeys(totals_us((task, us or 0.0) for task, us in tasks), USUAL_WAY),
+    )
+    n = Network(seed=1)
+    wide = n.node("Relu", n.conv("x", inputs=8, outputs=32, kernel=1))
+    onnx.save(n.model(n.conv(wide, inputs=32, outputs=32, groups=32), shape=(1, 8, 24, 24)), tmp_path / "chain.onnx")
+    sink = ListSink()
+    small_cache = replace(host_target(), cache_bytes={"l1": 1024, "l2": 1024})
+    asked = replace(request(tmp_path / "chain.onnx", tmp_path / "job", budget=Budget(trials=64)), target=small_cache)
+    result = run(asked, store=MemoryRecordStore(), sink=sink)
+    assert result.manifest["numerics"]["passed"]  # type: ignore[index]
+    (told,) = [event.message for event in sink.events if isinstance(event, Log) and event.message.startswith("built: ")]
+    assert "tuned" in told
+    assert "windows" in told

@@ -97,14 +97,15 @@ def expected_calls(task: Used, totals: Totals, *, unmeasured: Collection[Alterna
 def choose_ways(tasks: Iterable[tuple[Used, float | None]]) -> dict[str, str]:
     """The way of every choice, from tasks and their latencies in µs (None: not measured).
 
-    `USUAL_WAY`, unless both ways were measured completely and another one is clearly faster.
+    `USUAL_WAY`, unless both ways were measured completely and another one is clearly faster; the fastest where the
+    usual one is none (a memory limit forbids it).
     """
     totals = totals_us((task, math.inf if latency_us is None else latency_us) for task, latency_us in tasks)
     chosen = {}
     for choice, ways in totals.items():
         fastest = min(ways, key=lambda way: ways[way])
-        usual_us = ways.get(USUAL_WAY, math.inf)
-        is_better = math.isfinite(usual_us) and ways[fastest] < _WORTH_CHANGING * usual_us
+        usual_us = ways.get(USUAL_WAY)
+        is_better = usual_us is None or (math.isfinite(usual_us) and ways[fastest] < _WORTH_CHANGING * usual_us)
         chosen[choice] = fastest if is_better else USUAL_WAY
     return chosen
 

@@ -75,6 +75,11 @@ def test_the_way_that_is_clearly_faster_is_chosen(
     )
 
 
+def test_without_the_usual_way_the_fastest_is_chosen() -> None:
+    slow, fast = (Alternative(choice="chain", way=way) for way in ("windows 1×1", "windows 2×1"))
+    assert choose_ways([(part(slow), 20.0), (part(fast), 10.0)]) == {"chain": "windows 2×1"}
+
+
 def test_a_way_that_cannot_catch_up_gets_nothing() -> None:
     totals = {"conv": {"direct": 100.0, "winograd": 120.0}}
     assert expected_calls(part(None), totals, unmeasured=[]) == 1.0
