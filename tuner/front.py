@@ -76,6 +76,12 @@ class MemoryNeeds:
         found = self._activations(ways)
         return 0 if found is None else found.peak_bytes + found.output_bytes
 
+    def timeline(self, ways: Mapping[str, str]) -> list[tuple[str, int]]:
+        """Each function of a run with these ways, in order, and how much is alive meanwhile, input and output not
+        counted; empty where shapes are not known."""
+        found = self._activations(ways)
+        return [] if found is None else found.timeline
+
     def planned_bytes(self, ways: Mapping[str, str]) -> int:
         """What a run with these ways allocates; 0 where shapes are not known."""
         found = self._activations(ways)

@@ -27,16 +27,18 @@ class MemoryLimit:
     Raises `MemoryLimitError` where no way keeps the limit.
     """
 
-    def __init__(self, prepared: tvm.IRModule, spec: TargetSpec, limit_bytes: int | None) -> None:
+    def __init__(
+        self, prepared: tvm.IRModule, spec: TargetSpec, limit_bytes: int | None, *, windows: bool = True
+    ) -> None:
         self.limit_bytes = limit_bytes
         self._spec = spec
         needed: list[str] = []
         if limit_bytes is not None:
-            every = MemoryNeeds(Ways(prepared, spec, every_chain=True))
+            every = MemoryNeeds(Ways(prepared, spec, every_chain=True, windows=windows))
             if limit_bytes < every.least_bytes:
                 raise self._infeasible(every.least_bytes)
             needed = [choice for choice, peaks in every.peaks.items() if peaks[USUAL_WAY] > _NEAR * limit_bytes]
-        self.ways = Ways(prepared, spec, needed=needed)
+        self.ways = Ways(prepared, spec, needed=needed, windows=windows)
         self.needs = MemoryNeeds(self.ways)
 
     def allowed(self, tasks: Sequence[ExtractedTask]) -> list[ExtractedTask]:

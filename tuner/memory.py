@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,8 +40,12 @@ class MemoryPlan:
             "workspace_bytes": self.workspace_bytes,
             "input_bytes": self.input_bytes,
             "output_bytes": self.output_bytes,
-            "timeline": [{"function": name, "bytes": alive} for name, alive in self.timeline],
+            "timeline": timeline_as_dicts(self.timeline),
         }
+
+
+def timeline_as_dicts(timeline: Sequence[tuple[str, int]]) -> list[dict[str, object]]:
+    return [{"function": name, "bytes": alive} for name, alive in timeline]
 
 
 def plan_memory(mod: tvm.IRModule, *, threads: int) -> MemoryPlan | None:

@@ -31,7 +31,8 @@ class TuneRequest:
     """One job: tune this model for this target within this budget.
 
     ``samples`` is an optional ``.npz`` with one array per input (leading axis: samples). ``work_dir`` is
-    owned by the job: everything it writes before the bundle is complete lies there.
+    owned by the job: everything it writes before the bundle is complete lies there. Without ``windows`` no chain is
+    computed by sliding windows: for comparisons.
     """
 
     model_path: Path
@@ -43,6 +44,7 @@ class TuneRequest:
     samples: Path | None = None
     measure: str = "device"
     memory_limit_bytes: int | None = None
+    windows: bool = True
     seed: int = 0
 
 

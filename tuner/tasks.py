@@ -75,21 +75,27 @@ def extract_tasks(ways: Ways, spec: TargetSpec, *, seed: int) -> list[ExtractedT
     """
     found: dict[str, tuple[str, tvm.IRModule]] = {}
     names: Counter[str] = Counter()
-    calls: list[Counter[str]] = []
-    for form in ways.forms:
-        fused = ways.fused(form)
-        called, in_form = call_counts(fused), Counter[str]()
+
+    def counted(fused: tvm.IRModule) -> Counter[str]:
+        called, counts = call_counts(fused), Counter[str]()
         for name, function in task_functions(fused).items():
             alone = task_module(function)
             key = workload_key(alone)
-            in_form[key] += called[name]
+            counts[key] += called[name]
             if key not in found:
                 names[name] += 1
                 found[key] = (name if names[name] == 1 else f"{name}_{names[name]}", alone)
-        calls.append(in_form)
-    uses = ways.uses(calls)
+        return counts
+
+    calls = counted(ways.direct)
+    around = {
+        choice: {way: counted(ways.around(choice, way)) for way in every} for choice, every in ways.choices.items()
+    }
+    uses = ways.uses(calls, around)
+    # Not those from the edges of neighbourhoods.
+    found = {key: named for key, named in found.items() if key in uses}
     own_bytes = {key: weight_bytes(alone["main"]) for key, (_, alone) in found.items()}
-    usual_bytes = sum(count * own_bytes[key] for key, count in calls[0].items())
+    usual_bytes = sum(count * own_bytes[key] for key, count in calls.items())
     target = Target(spec.tvm)
     tasks = []
     for key, (name, alone) in found.items():
@@ -102,7 +108,7 @@ def extract_tasks(ways: Ways, spec: TargetSpec, *, seed: int) -> list[ExtractedT
             key=key, tvm_version=tvm_version(), name=name, module_json=tvm.ir.save_json(alone), flops=_work(alone)
         )
         own = tuple(uses.get(key, []))
-        beside = 0 if key in calls[0] else most_calls(own) * own_bytes[key]
+        beside = 0 if key in calls else most_calls(own) * own_bytes[key]
         tuning = TuningTask(
             key=name, name=name, workload=workload, uses=own, spaces=spaces, network_weight_bytes=usual_bytes + beside
         )

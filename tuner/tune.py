@@ -38,7 +38,7 @@ from tuner.limit import MemoryLimit
 from tuner.manifest import describe
 from tuner.measure.builder import BuildPool
 from tuner.measure.runner import LocalRunner
-from tuner.memory import MemoryPlan, measured_peak_bytes
+from tuner.memory import MemoryPlan, measured_peak_bytes, timeline_as_dicts
 from tuner.plan import Plan, measured_completely, needed_tasks, without_unknown_ways
 from tuner.records import RecordStore
 from tuner.reference import load_samples, random_samples, reference_outputs
@@ -93,7 +93,7 @@ class _Job:
         self._begin(Stage.PARTITION)
         prepared = prepare(model.module)
         self._begin(Stage.EXTRACT)
-        self._limit = MemoryLimit(prepared, request.target, request.memory_limit_bytes)
+        self._limit = MemoryLimit(prepared, request.target, request.memory_limit_bytes, windows=request.windows)
         self._ways = self._limit.ways
         tasks = self._extract()
         untuned = self._untuned(model)
@@ -330,6 +330,8 @@ class _Job:
             "limit_bytes": self._limit.limit_bytes,
             **(planned.as_dict() if planned else {}),
             "measured_peak_bytes": measured,
+            "usual_timeline": timeline_as_dicts(self._limit.needs.timeline({})),
+            "windows": self._ways.windows(shipped.plan.ways) if shipped.plan else [],
             "front": [point.as_dict() for point in self._front],
         }
 

@@ -14,11 +14,13 @@ import tvm
 from tvm import relax
 from tvm.target import Target
 
+from schedules.graph.neighbourhood import rewrite_around
 from schedules.graph.pipeline import fuse
-from schedules.graph.rewrite import rewrite_main
+from schedules.graph.rewrite import Rule, rewrite_main
 from schedules.graph.windows import Windows, windows_rule
 from schedules.graph.winograd import winograd_convolutions, winograd_rule
 from schedules.memory.storages import aligned
+from schedules.windows.describe import described
 from schedules.windows.find import FoundChain, find_chains
 from schedules.windows.lower import ring_sizes
 from schedules.windows.rows import RowPlan, plan_rows
@@ -60,6 +62,11 @@ class _Choice:
     plans: dict[str, tuple[_Part, ...]] = field(default_factory=dict)
 
     @property
+    def variables(self) -> list[relax.Var]:
+        """What its convolutions and chains bind."""
+        return [*self.convolutions, *(variable for chain in self.chains for variable in chain.variables)]
+
+    @property
     def ways(self) -> list[str]:
         """All but the usual one."""
         return [*([WINOGRAD] if self.convolutions else []), *self.plans]
@@ -76,7 +83,8 @@ class Ways:
     """The fused forms of one prepared network (`schedules.graph.pipeline.prepare`) on a target.
 
     Chains are choices where windows may make them faster: where a tensor between their operators does not fit a core's
-    second-level cache. For memory limits all of them are, or those that are ``needed``, by their names.
+    second-level cache. For memory limits all of them are, or those that are ``needed``, by their names. Without
+    ``windows`` none is.
     """
 
     def __init__(
@@ -86,23 +94,19 @@ class Ways:
         *,
         every_chain: bool = False,
         needed: Collection[str] = (),
+        windows: bool = True,
     ) -> None:
         self._prepared = prepared
         self._fuse = partial(fuse, target=Target(spec.tvm), vector_bits=spec.vector_bits)
         least_bytes = 0 if every_chain else spec.cache_bytes.get("l2", _USUAL_L2_BYTES)
-        self._choices = _choices(prepared, threads=spec.threads, least_bytes=least_bytes, needed=needed)
+        chains = find_chains(prepared) if windows else []
+        self._choices = _choices(prepared, chains, threads=spec.threads, least_bytes=least_bytes, needed=needed)
         self.direct = self._fuse(prepared)
 
     @property
     def choices(self) -> dict[str, list[str]]:
         """The ways of every choice, the usual one first."""
         return {name: [USUAL_WAY, *choice.ways] for name, choice in self._choices.items()}
-
-    @property
-    def forms(self) -> list[dict[str, str]]:
-        """Ways whose fused forms have every task of the network, and tell which way needs which (`uses`): the usual
-        ones, then one choice at a time."""
-        return [{}, *({name: way} for name, choice in self._choices.items() for way in choice.ways)]
 
     @property
     def smallest_plans(self) -> dict[str, str]:
@@ -118,6 +122,32 @@ class Ways:
 
     def fused(self, ways: ChosenWays) -> tvm.IRModule:
         """The network with these ways, the usual one for every other choice."""
+        rules = self._rules(ways)
+        return self._fuse(rewrite_main(self._prepared, *rules)) if rules else self.direct
+
+    def around(self, choice: str, way: str) -> tvm.IRModule:
+        """What a choice makes of its neighbourhood: the part of the network that is fused otherwise when it changes."""
+        changed = self._choices[choice].variables
+        return self._fuse(rewrite_around(self._prepared, changed, *self._rules({choice: way})))
+
+    def windows(self, ways: ChosenWays) -> list[dict[str, object]]:
+        """The chains that are computed by windows with these ways, in plain values: ``count`` equal ones each, in
+        ``parts`` (`schedules.windows.describe`)."""
+        return [
+            {
+                "chain": name,
+                "way": way,
+                "count": len(choice.chains),
+                "parts": [
+                    described(choice.chains[0].part(part.start, part.end).chain, part.plan)
+                    for part in choice.plans[way]
+                ],
+            }
+            for name, choice in self._choices.items()
+            if (way := ways.get(name, USUAL_WAY)) in choice.plans
+        ]
+
+    def _rules(self, ways: ChosenWays) -> list[Rule]:
         convolutions: dict[relax.Var, ConvolutionShape] = {}
         windows: list[Windows] = []
         for name, choice in self._choices.items():
@@ -131,30 +161,30 @@ class Ways:
                 ]
             elif way == WINOGRAD:
                 convolutions |= choice.convolutions
-        if not convolutions and not windows:
-            return self.direct
-        return self._fuse(rewrite_main(self._prepared, windows_rule(windows), winograd_rule(convolutions)))
+        return [windows_rule(windows), winograd_rule(convolutions)] if convolutions or windows else []
 
-    def uses(self, calls: Sequence[Mapping[Key, int]]) -> dict[Key, list[Use]]:
-        """Which way needs which tasks how often, from the calls of each task in each of the `forms`.
+    def uses(
+        self, calls: Mapping[Key, int], around: Mapping[str, Mapping[str, Mapping[Key, int]]]
+    ) -> dict[Key, list[Use]]:
+        """Which way needs which tasks how often, from the calls of each task in the usual form (`direct`), and in the
+        neighbourhood of each choice, by way (`around`).
 
         What a choice's other ways do without is its usual way.
         """
-        usual, *others = calls
-        changes: dict[str, dict[str, Counter[Key]]] = {}
-        for ways, counted in zip(self.forms[1:], others, strict=True):
-            ((name, way),) = ways.items()
-            change = Counter({key: counted.get(key, 0) - usual.get(key, 0) for key in {*counted, *usual}})
-            changes.setdefault(name, {})[way] = change
-        everywhere, uses = Counter(usual), dict[Key, list[Use]]()
-        for name, by_way in changes.items():
+        everywhere, uses = Counter(calls), dict[Key, list[Use]]()
+        for name, by_way in around.items():
+            usual = by_way[USUAL_WAY]
+            changes = {
+                way: {key: count for key in {*usual, *called} if (count := called.get(key, 0) - usual.get(key, 0))}
+                for way, called in by_way.items()
+            }
             replaced = Counter[Key]()
-            for change in by_way.values():
+            for change in changes.values():
                 replaced |= Counter({key: -count for key, count in change.items()})
             everywhere -= replaced
-            for way, change in {USUAL_WAY: Counter[Key](), **by_way}.items():
+            for way, change in changes.items():
                 for key in {*replaced, *change}:
-                    count = replaced[key] + change[key]
+                    count = replaced[key] + change.get(key, 0)
                     if count > 0:
                         alternative = Alternative(choice=name, way=way)
                         uses.setdefault(key, []).append(Use(count=count, alternative=alternative))
@@ -182,7 +212,14 @@ class Ways:
         return enough_trials and (budget.time_limit_s is None or budget.time_limit_s >= enough_time_s)
 
 
-def _choices(prepared: tvm.IRModule, *, threads: int, least_bytes: int, needed: Collection[str]) -> dict[str, _Choice]:
+def _choices(
+    prepared: tvm.IRModule,
+    chains: Sequence[FoundChain],
+    *,
+    threads: int,
+    least_bytes: int,
+    needed: Collection[str],
+) -> dict[str, _Choice]:
     """Equal chains with their convolutions, then what convolutions are left, by their shape.
 
     Of chains only those with a tensor of more than ``least_bytes`` between their operators, and those ``needed``.
@@ -190,7 +227,7 @@ def _choices(prepared: tvm.IRModule, *, threads: int, least_bytes: int, needed: 
     convolutions = winograd_convolutions(prepared)
     choices: dict[str, _Choice] = {}
     names: dict[Chain, str] = {}
-    for found in find_chains(prepared):
+    for found in chains:
         chain = found.chain
         if chain not in names:
             names[chain] = _free(f"{chain.source}→{chain.output}, {len(found.stages)} operators", names.values())

@@ -17,6 +17,7 @@ from schedules.graph.rewrite import (
     array_of,
     constant,
     dtype_of,
+    has_binding,
     integers,
     op_name,
     rewrite_main,
@@ -54,6 +55,8 @@ def group_convolutions(mod: IRModule, *, lanes: int) -> IRModule:
 
         s = add(call_tir(grouped_convolution, (x, padded w)), shuffled bias)
     """
+    if not has_binding(mod, lambda value: _shape(value, lanes=lanes, shuffled=False) is not None):
+        return mod
     shuffles = _Shuffles()
 
     def find(walk: Walk, variable: relax.Var, value: relax.Expr) -> relax.Expr | None:

@@ -147,6 +147,12 @@ def rewrite_main(mod: IRModule, *rules: Rule) -> IRModule:
     return relax.transform.DeadCodeElimination([ENTRY])(builder.finalize())
 
 
+def has_binding(mod: IRModule, wanted: Callable[[relax.Expr], bool]) -> bool:
+    """Whether `rewrite_main` would come by such an expression: far cheaper than to re-emit all for nothing."""
+    function = mod[ENTRY]
+    return is_straight(function) and any(wanted(binding.value) for binding in function.body.blocks[0].bindings)
+
+
 def is_straight(function: object) -> bool:
     """Whether a Relax function is a single dataflow block of plain bindings."""
     if not isinstance(function, relax.Function) or not isinstance(function.body, relax.SeqExpr):

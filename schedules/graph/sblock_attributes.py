@@ -9,6 +9,8 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 from tvm.tirx import PrimFunc
 
+from schedules.blocks import blocks_of
+
 ATTRIBUTE = "schedule_rule"
 
 
@@ -28,9 +30,13 @@ def drop_custom_rules(mod: IRModule) -> IRModule:
     """
     cleaned = mod.clone()
     for variable, function in mod.functions.items():
-        if isinstance(function, PrimFunc) and ATTRIBUTE in function.script():
+        if isinstance(function, PrimFunc) and _asks_for_rules(function):
             cleaned.update_func(variable, _cleaned(function))
     return cleaned
+
+
+def _asks_for_rules(function: PrimFunc) -> bool:
+    return any(ATTRIBUTE in block.annotations for block in blocks_of(function.body))
 
 
 def _cleaned(function: PrimFunc) -> PrimFunc:

@@ -9,7 +9,7 @@ from functools import partial
 from tvm import relax, te, tirx, topi
 from tvm.ir import IRModule
 
-from schedules.graph.rewrite import Walk, dtype_of, op_name, rewrite_main, static_shape
+from schedules.graph.rewrite import Walk, dtype_of, has_binding, op_name, rewrite_main, static_shape
 
 _ELEMENTWISE = 0
 """Relax's operator pattern of functions that are fused into their neighbours (``OpPatternKind``)."""
@@ -33,15 +33,20 @@ def vectorize_math(mod: IRModule) -> IRModule:
     """
 
     def rule(walk: Walk, _variable: relax.Var, value: relax.Expr) -> relax.Expr | None:
-        name = op_name(value)
-        if name not in (*_FUNCTIONS, "nn.softmax") or dtype_of(value) != "float32" or static_shape(value) is None:
+        if not _has_vector_form(value):
             return None
+        name = op_name(value)
         operand = walk.emit(walk.new(value.args[0]))
         if name == "nn.softmax":
             return walk.emit_te(partial(topi.nn.fast_softmax, axis=int(value.attrs.axis)), operand, name="softmax")
         return walk.emit_te(_FUNCTIONS[name], operand, name=name.removeprefix("nn."), pattern=_ELEMENTWISE)
 
-    return rewrite_main(mod, rule)
+    return rewrite_main(mod, rule) if has_binding(mod, _has_vector_form) else mod
+
+
+def _has_vector_form(value: relax.Expr) -> bool:
+    is_known = op_name(value) in (*_FUNCTIONS, "nn.softmax")
+    return is_known and dtype_of(value) == "float32" and static_shape(value) is not None
 
 
 def _erf(x: te.Tensor) -> te.Tensor:

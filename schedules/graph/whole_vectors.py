@@ -11,7 +11,17 @@ import numpy.typing as npt
 from tvm import relax
 from tvm.ir import IRModule
 
-from schedules.graph.rewrite import Walk, array_of, constant, dtype_of, integers, op_name, rewrite_main, static_shape
+from schedules.graph.rewrite import (
+    Walk,
+    array_of,
+    constant,
+    dtype_of,
+    has_binding,
+    integers,
+    op_name,
+    rewrite_main,
+    static_shape,
+)
 from schedules.graph.winograd import winograd_shape
 
 _MAX_PADDED = 1.1
@@ -39,6 +49,8 @@ def fill_vectors(mod: IRModule, *, lanes: int) -> IRModule:
         p = mean(relu(add(conv2d(x, w padded to 1008), bias padded to 1008)), axis=[1, 2])
         y = strided_slice(p, axes=[3], begin=[0], end=[1000])
     """
+    if not has_binding(mod, lambda value: _is_worth_padding(value, lanes=lanes)):
+        return mod
     wide: dict[relax.Var, relax.Expr] = {}
 
     def rule(walk: Walk, variable: relax.Var, value: relax.Expr) -> relax.Expr | None:

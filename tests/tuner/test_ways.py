@@ -110,7 +110,6 @@ def test_a_network_without_windows_has_one_way() -> None:
     model = n.model(n.node("MatMul", n.node("Relu", "x"), n.weight(8, 8)), shape=(1, 4, 8, 8))
     alone = Ways(prepare(networks.imported(model)), spec())
     assert alone.choices == {}
-    assert alone.forms == [{}]
     needs = MemoryNeeds(alone)
     assert needs.peaks == {}
     assert needs.least_bytes == needs.planned_bytes({}) > 0
