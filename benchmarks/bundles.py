@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.command_line import Tuned
-from tuner.bundle import unpack_bundle
+from tuner.bundle import read_manifest, unpack_bundle
 from tuner.frontend.tensors import TensorSpec
 from tuner.network_process import Sample
 
@@ -23,15 +22,15 @@ class Unpacked:
     expected: Sample
 
 
-def unpack(tuned: Tuned, folder: Path) -> Unpacked:
+def unpack(bundle: Path, folder: Path) -> Unpacked:
     """Unpack a bundle into a folder, which is made."""
     folder.mkdir(parents=True)
-    unpack_bundle(tuned.bundle, folder)
+    unpack_bundle(bundle, folder)
+    manifest = read_manifest(bundle)
     inputs = [
-        TensorSpec(name=spec["name"], shape=tuple(spec["shape"]), dtype=spec["dtype"])
-        for spec in tuned.manifest["inputs"]
+        TensorSpec(name=spec["name"], shape=tuple(spec["shape"]), dtype=spec["dtype"]) for spec in manifest["inputs"]
     ]
     with np.load(folder / "samples.npz", allow_pickle=False) as stored:
         sample = {spec.name: stored[f"input.{spec.name}"][0] for spec in inputs}
-        expected = {spec["name"]: stored[f"output.{spec['name']}"][0] for spec in tuned.manifest["outputs"]}
+        expected = {spec["name"]: stored[f"output.{spec['name']}"][0] for spec in manifest["outputs"]}
     return Unpacked(module=folder / "module.so", inputs=inputs, sample=sample, expected=expected)

@@ -113,7 +113,7 @@ def time_side_by_side(
     model: Path, tuned: Tuned, threads: int, workspace: Path
 ) -> tuple[dict[str, Latency], str | None]:
     """The bundle's module and the peers in turns, by engine, and why OpenVINO is missing (None when it is not)."""
-    bundle = unpack(tuned, workspace / "bundle")
+    bundle = unpack(tuned.bundle, workspace / "bundle")
     contenders = {
         "tuned": Contender(path=bundle.module),
         "onnxruntime": Contender(path=model, kind="onnxruntime"),

@@ -151,7 +151,7 @@ def wall_ratio(cold: Course, warm: Course, goal_us: float) -> float | None:
 
 def time_side_by_side(model: Path, sides: dict[str, Tuned], workspace: Path) -> dict[str, Latency]:
     """The modules of both bundles and ONNX Runtime in turns."""
-    bundles = {side: unpack(tuned, workspace / f"{side}-bundle") for side, tuned in sides.items()}
+    bundles = {side: unpack(tuned.bundle, workspace / f"{side}-bundle") for side, tuned in sides.items()}
     contenders = {side: Contender(path=bundle.module) for side, bundle in bundles.items()}
     contenders["onnxruntime"] = Contender(path=model, kind="onnxruntime")
     some = bundles["warm"]

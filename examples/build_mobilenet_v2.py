@@ -21,7 +21,7 @@ STEM_CHANNELS = 32
 LAST_CHANNELS = 1280
 
 
-def scaled(channels: int, width: float) -> int:
+def by_paper(channels: int, width: float) -> int:
     """Channels times width, rounded to a multiple of 8 and never more than 10 % down (the paper's own rule)."""
     rounded = max(8, int(channels * width + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels * width else rounded
@@ -59,10 +59,23 @@ class MobileNetBuilder(NetworkBuilder):
 
 
 def mobilenet_v2(
-    *, width: float = 1.0, resolution: int = 224, classes: int = 1000, seed: int = 0, clip: bool = True
+    *,
+    width: float = 1.0,
+    resolution: int = 224,
+    classes: int = 1000,
+    seed: int = 0,
+    clip: bool = True,
+    truncate: bool = False,
 ) -> onnx.ModelProto:
-    """Input ``image`` (1, 3, resolution, resolution), output ``logits`` (1, classes), float32."""
+    """Input ``image`` (1, 3, resolution, resolution), output ``logits`` (1, classes), float32.
+
+    ``truncate`` rounds channels down to whole numbers, as the literature on microcontrollers does.
+    """
     builder = MobileNetBuilder(seed=seed, clip=clip)
+
+    def scaled(channels: int, width: float) -> int:
+        return int(channels * width) if truncate else by_paper(channels, width)
+
     channels = scaled(STEM_CHANNELS, width)
     flow = builder.activation(builder.convolution("stem", "image", inputs=3, outputs=channels, kernel=3, stride=2))
     for stage, (expansion, base, repeats, first_stride) in enumerate(BLOCKS):
@@ -86,6 +99,7 @@ def main() -> None:
     options.add_argument("--classes", type=int, default=1000)
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--relu", action="store_true", help="plain Relu instead of Clip(0, 6)")
+    options.add_argument("--truncate", action="store_true", help="channels rounded down, not to multiples of 8")
     options.add_argument("--out", type=Path, default=Path("mobilenet_v2.onnx"))
     chosen = options.parse_args()
     model = mobilenet_v2(
@@ -94,6 +108,7 @@ def main() -> None:
         classes=chosen.classes,
         seed=chosen.seed,
         clip=not chosen.relu,
+        truncate=chosen.truncate,
     )
     onnx.save(model, chosen.out)
     print(f"{chosen.out}: {chosen.out.stat().st_size / 1e6:.1f} MB, {len(model.graph.node)} nodes")

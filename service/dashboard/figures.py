@@ -145,6 +145,7 @@ def short(identifier: str) -> str:
 FILTERS = {
     "significant": significant,
     "latency": latency,
+    "ratio": ratio,
     "microseconds": microseconds,
     "percent": percent,
     "count": count,

@@ -10,12 +10,13 @@ from fastapi.responses import RedirectResponse
 
 from service.api.schemas import ArtifactSchema
 from service.dashboard import convergence, verdict
+from service.dashboard.memory import shown_memory
 from service.dashboard.pages import PageRoute, render, services_of
 from service.errors import Conflict
 from service.jobs.commands import cancel_job
 from service.jobs.states import FINAL_STATES
-from service.queries.artifacts import list_artifacts
-from service.queries.jobs import get_job
+from service.queries.artifacts import get_manifest, list_artifacts
+from service.queries.jobs import get_front, get_job
 from service.queries.trials import list_tasks, list_trials
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
@@ -24,7 +25,8 @@ _TRIALS_A_PAGE = 200
 
 @router.get("/jobs/{job_id}")
 def show_job(request: Request, job_id: str) -> Response:
-    database = services_of(request).database
+    services = services_of(request)
+    database = services.database
     # Read before anything else: events that come while the page is made are then sent again, never lost.
     last_event = convergence.last_event_id(database, job_id)
     job = get_job(database, job_id)
@@ -32,6 +34,7 @@ def show_job(request: Request, job_id: str) -> Response:
     by_share = sorted(tasks, key=lambda task: -(task.share or 0.0))
     artifacts = list_artifacts(database, job_id)
     bundle = next((artifact for artifact in artifacts if artifact.kind == "bundle"), None)
+    manifest = get_manifest(database, services.blobs, job_id) if bundle else None
     context = {
         "job": job,
         "last_event": last_event,
@@ -48,6 +51,7 @@ def show_job(request: Request, job_id: str) -> Response:
         "steps": convergence.improvements(database, job_id),
         "drift": convergence.last_drift(database, job_id),
         "log": convergence.last_log_lines(database, job_id),
+        "memory": shown_memory(manifest, get_front(database, job_id, manifest)),
         "artifacts": artifacts,
         "bundle": bundle,
         "commands": _commands(str(request.base_url), bundle) if bundle else [],
