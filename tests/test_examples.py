@@ -41,6 +41,12 @@ def random_inputs(count: int, *shape: int) -> list[np.ndarray]:
     return [rng.standard_normal(shape).astype(np.float32) for _ in range(count)]
 
 
+def assert_sane(one: np.ndarray, other: np.ndarray) -> None:
+    """Two outputs that neither vanish nor explode, and depend on the input."""
+    assert 0.05 < one.std() < 20
+    assert np.abs(one - other).max() > 1e-3
+
+
 def parameters(model: onnx.ModelProto) -> int:
     """Trained numbers: float weights that are no scalars."""
     weights = [weight for weight in model.graph.initializer if weight.data_type == onnx.TensorProto.FLOAT]
@@ -59,6 +65,8 @@ def multiply_accumulates(model: onnx.ModelProto) -> int:
     for node in model.graph.node:
         if node.op_type == "Conv":
             total += int(np.prod(shapes[node.output[0]]) * np.prod(weights[node.input[1]][1:]))
+        elif node.op_type == "ConvTranspose":
+            total += int(np.prod(shapes[node.input[0]]) * np.prod(weights[node.input[1]][1:]))
         elif node.op_type == "Gemm":
             total += int(np.prod(weights[node.input[1]]))
         elif node.op_type == "MatMul":
@@ -94,8 +102,7 @@ def test_the_digits_network_reads_the_held_out_pictures() -> None:
 def test_mobilenet_v2_runs_with_activations_of_a_sane_size(example: Import, clip: bool) -> None:
     model = example("build_mobilenet_v2").mobilenet_v2(width=0.35, resolution=64, classes=10, clip=clip)
     one, other = run(model, *random_inputs(2, 1, 3, 64, 64))
-    assert 0.05 < one.std() < 20
-    assert np.abs(one - other).max() > 1e-3
+    assert_sane(one, other)
 
 
 def test_mobilenet_v2_has_the_published_size(example: Import) -> None:
@@ -105,10 +112,28 @@ def test_mobilenet_v2_has_the_published_size(example: Import) -> None:
     assert multiply_accumulates(model) == pytest.approx(300e6, rel=0.05)
 
 
+def test_mobilenet_v2_may_have_the_channels_of_the_literature_on_microcontrollers(example: Import) -> None:
+    model = example("build_mobilenet_v2").mobilenet_v2(width=0.35, resolution=144, truncate=True)
+    widths = [value.dims[0] for value in model.graph.initializer if value.name.endswith("project.weight")]
+    assert widths[:3] == [5, 8, 8]
+
+
+def test_a_u_net_sees_the_picture_in_full_at_every_pixel(example: Import) -> None:
+    one, other = run(example("build_unet").unet(resolution=32, channels=4), *random_inputs(2, 1, 3, 32, 32))
+    assert one.shape == (1, 2, 32, 32)
+    assert_sane(one, other)
+
+
+def test_a_filter_keeps_the_size_of_the_frame(example: Import) -> None:
+    model = example("build_filter").two_stages(rows=12, columns=20, channels=8)
+    one, other = run(model, *random_inputs(2, 1, 3, 12, 20))
+    assert one.shape == (1, 3, 12, 20)
+    assert_sane(one, other)
+
+
 def test_resnet18_runs_with_activations_of_a_sane_size(example: Import) -> None:
     one, other = run(example("build_resnet18").resnet18(resolution=64, classes=10), *random_inputs(2, 1, 3, 64, 64))
-    assert 0.05 < one.std() < 20
-    assert np.abs(one - other).max() > 1e-3
+    assert_sane(one, other)
 
 
 def test_resnet18_has_the_published_size(example: Import) -> None:
@@ -153,7 +178,10 @@ def test_the_encoder_has_the_size_of_its_layers(example: Import) -> None:
     [
         ("build_mobilenet_v2.py", ["--width", "0.35", "--resolution", "64"]),
         ("build_resnet18.py", ["--resolution", "64"]),
+        ("build_mobilenet_v2.py", ["--width", "0.35", "--resolution", "64", "--truncate"]),
         ("build_transformer_encoder.py", ["--layers", "1"]),
+        ("build_unet.py", ["--resolution", "32", "--channels", "4"]),
+        ("build_filter.py", ["--rows", "27", "--columns", "48"]),
     ],
 )
 def test_a_script_writes_a_model_that_can_be_tuned(tmp_path: Path, script: str, options: list[str]) -> None:

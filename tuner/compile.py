@@ -11,6 +11,7 @@ import tvm
 from tvm.target import Target
 
 from schedules.graph.pipeline import finish, prepack
+from schedules.memory.lift import lift_workspaces
 from schedules.space import ReplayError, initialized_postprocs, replay
 from tuner.errors import BuildError
 from tuner.link import export_module
@@ -50,7 +51,7 @@ def schedule_network(fused: tvm.IRModule, traces: Mapping[str, Sequence[str]], *
             unscheduled.append(variable.name_hint)
         else:
             mod.update_func(variable, scheduled)
-    packed = prepack(mod, target)
+    packed = lift_workspaces(prepack(mod, target))
     memory = plan_memory(packed, threads=spec.threads)
     return Scheduled(module=packed, unscheduled=tuple(unscheduled), memory=memory)
 

@@ -112,12 +112,15 @@ class MemoryNeeds:
         ]
 
     def fastest_within(self, limit_bytes: int, totals: Totals) -> dict[str, str]:
-        """The fastest way of every choice that a limit allows."""
-        allowed = self.within(limit_bytes)
-        return {
-            choice: min((way for way in ways if way in allowed.get(choice, ways)), key=lambda way: ways[way])
-            for choice, ways in totals.items()
-        }
+        """The fastest way of every choice that a limit allows, of those that were searched: the smallest of these where
+        it allows none."""
+        allowed, fastest = self.within(limit_bytes), dict[str, str]()
+        for choice, ways in totals.items():
+            possible = [way for way in ways if way in allowed.get(choice, ways)]
+            if not possible:
+                possible = [min(ways, key=lambda way: self.peaks[choice][way])]
+            fastest[choice] = min(possible, key=lambda way: ways[way])
+        return fastest
 
     def _peaks(self, smallest: Mapping[str, str], fused: tvm.IRModule, found: Activations) -> Peaks:
         labels = {

@@ -88,15 +88,15 @@ class Walk:
         function: PrimFunc,
         *tensors: relax.Expr,
         name: str,
-        shapes: Sequence[tuple[int, ...]],
+        types: Sequence[relax.TensorType],
         pattern: int,
     ) -> relax.Expr:
-        """Bind a call of a PrimFunc on old tensors, that writes float32 tensors of these shapes behind them; the answer
-        is the first one."""
+        """Bind a call of a PrimFunc on old tensors, that writes tensors of these types behind them; the answer is the
+        first one."""
         arguments = [self.emit(self.new(tensor)) for tensor in tensors]
         body = function.without_attr("global_symbol").with_attr("op_pattern", pattern)
-        types = [relax.TensorType(shape, "float32") for shape in shapes]
-        call = relax.call_tir(self._builder.add_func(body, name), arguments, types if len(types) > 1 else types[0])
+        outputs = list(types) if len(types) > 1 else types[0]
+        call = relax.call_tir(self._builder.add_func(body, name), arguments, outputs)
         written = self._builder.emit(call)
         return written if len(types) == 1 else self._builder.emit(relax.TupleGetItem(written, 0))
 

@@ -53,9 +53,10 @@ def windows_rule(wanted: Sequence[Windows]) -> Rule:
         found, plan = by_output[variable].chain, by_output[variable].plan
         chain = found.chain
         operands = [constant(each) if isinstance(each, np.ndarray) else each for each in found.arguments]
-        shapes = [each.shape for each in parameters_of(chain, plan) if each.role in ("output", "ring")]
+        written = [each for each in parameters_of(chain, plan) if each.role in ("output", "ring")]
+        types = [relax.TensorType(each.shape, "float32") for each in written]
         function = _lowered(chain, plan).with_attr(LABEL, by_output[variable].label)
-        return walk.emit_function(function, found.reads, *operands, name=NAME, shapes=shapes, pattern=OPAQUE)
+        return walk.emit_function(function, found.reads, *operands, name=NAME, types=types, pattern=OPAQUE)
 
     return rule
 

@@ -116,8 +116,7 @@ def windows_drawing(part: Mapping[str, Any]) -> Markup:
         lines = [f"{rows}×{columns}×{channels}"]
         lines += ["whole", size(4 * rows * columns * channels)] if is_whole else [f"{ring_rows} rows", size(ring_bytes)]
         parts += [
-            f'<text x="{_n(middle)}" y="{_ABOVE + _TALL + 14 + 14 * line}" text-anchor="middle"'
-            f"{' class=muted' if line == 0 else ''}>{text}</text>"
+            f'<text x="{_n(middle)}" y="{_ABOVE + _TALL + 14 + 14 * line}" text-anchor="middle">{text}</text>'
             for line, text in enumerate(lines)
         ]
         if index:

@@ -16,6 +16,7 @@ from tuner.request import DEFAULT_TRIALS
 Number = TypeVar("Number", int, float)
 _SHAPE_PREFIX = "shape:"
 _DEFAULT_MINUTES = "10"
+_MIB = 1024**2
 # What a named dimension usually is; only an example inside the empty field, never sent by itself.
 _EXAMPLE_SIZE = "224"
 
@@ -29,13 +30,15 @@ class StartForm:
     trials: str = str(DEFAULT_TRIALS)
     minutes: str = _DEFAULT_MINUTES
     seed: str = "0"
+    memory: str = ""
     shapes: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, fields: Mapping[str, object]) -> StartForm:
         """From submitted fields or query parameters; anything that is missing keeps its default."""
         given = {name: value.strip() for name, value in fields.items() if isinstance(value, str)}
-        known = {name: given[name] for name in ("target", "budget", "trials", "minutes", "seed") if given.get(name)}
+        names = ("target", "budget", "trials", "minutes", "seed", "memory")
+        known = {name: given[name] for name in names if given.get(name)}
         shapes = {
             name.removeprefix(_SHAPE_PREFIX): text for name, text in given.items() if name.startswith(_SHAPE_PREFIX)
         }
@@ -55,6 +58,7 @@ class StartForm:
                 trials=None if by_time else _number(self.trials, "Trials", int),
                 time_limit_s=_number(self.minutes, "Minutes", float) * 60 if by_time else None,
                 seed=_number(self.seed, "Seed", int),
+                memory_limit_bytes=round(_number(self.memory, "Memory limit", float) * _MIB) if self.memory else None,
                 input_shapes=self.input_shapes(),
             )
         except ValidationError as error:

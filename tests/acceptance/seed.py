@@ -8,6 +8,7 @@ import math
 import random
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
@@ -256,12 +257,47 @@ def succeed(services: Services, job_id: str, reporter: JobReporter, *, tuned_us:
     bundle.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(bundle, "w:gz") as archive:
         for name in ("manifest.json", "records.json"):
-            content = json.dumps({"job": job_id}).encode()
+            content = json.dumps({"job": job_id, "memory": _memory() if tuned_us else {}}).encode()
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     store_artifacts(services.database, services.blobs, job_id, bundle)
     queue.finish(services.database, job_id, JobState.SUCCEEDED, outcome=outcome)
+
+
+def _memory() -> dict[str, Any]:
+    """Memory of a network with two chains by windows, as a bundle's manifest has it."""
+    operators = [
+        {"operator": name, "kernel": [kernel, kernel], "stride": 1, "output": [56, 56, channels], **ring}
+        for name, kernel, channels, ring in (
+            ("convolution", 1, 24, {"ring_rows": 3, "ring_bytes": 33_408}),
+            ("depthwise", 3, 24, {"ring_rows": 1, "ring_bytes": 10_752}),
+            ("convolution", 1, 8, {"ring_rows": None, "ring_bytes": None}),
+        )
+    ]
+    part = {"source": [56, 56, 8], "operators": operators, "rows_per_step": 1, "macs": 1_881_600}
+    windows = [
+        {
+            "chain": f"56×56×8→56×56×8, {3 * parts} operators",
+            "way": f"windows {strips}×1",
+            "count": 3,
+            "parts": [{**part, "strips": strips, "computed_macs": 1_881_600 + 21_504 * (strips - 1)}] * parts,
+        }
+        for parts, strips in ((1, 2), (2, 1))
+    ]
+    return {
+        "planned_peak_bytes": 1_212_416,
+        "measured_peak_bytes": 1_220_608,
+        "limit_bytes": 1_500_000,
+        "timeline": [{"function": "f", "bytes": size} for size in (602_112, 1_204_224, 752_640, 301_056, 4_000)],
+        "usual_timeline": [{"function": "f", "bytes": 40_000 * each} for each in (15, 60, 147, 90, 30, 60, 20, 4)],
+        "windows": windows,
+        "front": [
+            {"peak_bytes": 800_000, "estimated_us": 9_800.0, "ways": {"a": "windows 1×1", "b": "windows 1×1"}},
+            {"peak_bytes": 1_212_416, "estimated_us": 8_300.0, "ways": {"a": "windows 2×1"}},
+            {"peak_bytes": 4_900_000, "estimated_us": 8_100.0, "ways": {}},
+        ],
+    }
 
 
 def _knobs(rng: random.Random) -> dict[str, object]:

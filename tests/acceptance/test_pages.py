@@ -170,6 +170,23 @@ def test_tasks_table_draws_tiles(site: Site, page: Page) -> None:
     assert sum(shares) == pytest.approx(100, abs=1.5)
 
 
+def test_memory_is_drawn_where_a_bundle_tells_of_it(site: Site, page: Page) -> None:
+    page.goto(f"/jobs/{site.jobs['many']}")
+    memory = page.locator("#memory")
+    expect(memory.locator(".answers")).to_contain_text("1.16 MiB")
+    expect(memory.locator(".answers")).to_contain_text("less than the 5.61 MiB without windows")
+    expect(memory.locator("svg.memory-front")).to_be_visible()
+    expect(memory.locator("svg.memory-timeline")).to_be_visible()
+    expect(memory.locator("figure svg.windows")).to_have_count(3)
+    expect(memory.locator("figure").first).to_contain_text("at the seams of strips")
+    memory.locator("#front-table summary").click()
+    expect(memory.locator("#front-table tbody tr")).to_have_count(5)
+    page.goto(f"/jobs/{site.jobs['failed']}")
+    expect(page.locator("#memory")).to_contain_text("the job has no bundle")
+    page.goto(f"/jobs/{site.jobs['running']}")
+    expect(page.locator("#memory")).to_contain_text("planned when the network is built")
+
+
 def test_cost_model_answers_how_well_it_ranks(site: Site, page: Page) -> None:
     page.goto("/cost-models")
     page.get_by_role("link", name="host", exact=True).click()

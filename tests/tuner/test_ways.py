@@ -96,6 +96,17 @@ def test_the_front_trades_memory_for_latency(ways: Ways) -> None:
         assert needs.alive_bytes(needs.fastest_within(point.peak_bytes, totals)) <= point.peak_bytes
 
 
+def test_ways_that_were_not_searched_are_not_chosen(ways: Ways) -> None:
+    needs = MemoryNeeds(ways)
+    known = {
+        choice: {way: 10.0 for way in every if way != needs.smallest[choice]} for choice, every in needs.peaks.items()
+    }
+    chosen = needs.fastest_within(0, known)
+    for choice, way in chosen.items():
+        assert needs.peaks[choice][way] == min(needs.peaks[choice][each] for each in known[choice])
+    assert needs.front(known, everywhere_us=0.0)
+
+
 def test_every_way_computes_the_same(ways: Ways) -> None:
     model = residual_blocks()
     values = networks.example_input(model)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import onnx
@@ -32,7 +32,9 @@ class PreflightReport:
 
     ``operators`` counts the nodes of the file by operator, ``flops`` those of one inference (a multiply-add is
     two), ``weights_bytes`` the folded constants, ``peak_activation_bytes`` the most that is alive at once
-    without sliding windows, ``seconds_per_100_trials`` a rough figure for planning.
+    without sliding windows, ``seconds_per_100_trials`` a rough figure for planning. ``least_memory_bytes`` is what a
+    run takes beside weights and inputs with sliding windows wherever they can be, workspaces of functions not counted:
+    from there on, a memory limit can be kept. Only `check_model` finds it, where shapes are known.
     """
 
     operators: dict[str, int]
@@ -43,6 +45,7 @@ class PreflightReport:
     weights_bytes: int
     peak_activation_bytes: int
     seconds_per_100_trials: float
+    least_memory_bytes: int | None = None
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self) | {
@@ -88,10 +91,15 @@ def prepare_model(path: Path, input_shapes: Mapping[str, tuple[int, ...]]) -> Pr
 
 def check_model(path: Path, input_shapes: Mapping[str, tuple[int, ...]], target: TargetSpec) -> PreflightReport:
     """Whether the model can be tuned for the target, by importing it; raises `ModelError` with the reason."""
+    from schedules.graph.pipeline import prepare
+    from tuner.front import MemoryNeeds
     from tuner.frontend.convert import import_model
+    from tuner.ways import Ways
 
-    del target  # every target of this version generates code for the whole operator set
-    return import_model(path, input_shapes).preflight
+    imported = import_model(path, input_shapes)
+    ways = Ways(prepare(imported.module), target, every_chain=True)
+    least_bytes = MemoryNeeds(ways).planned_bytes(ways.smallest_plans)
+    return replace(imported.preflight, least_memory_bytes=least_bytes or None)
 
 
 def _seconds_per_100_trials(flops: float, heavy_operators: int) -> float:
