@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import tvm
 
-from tuner.compile import schedule_network
 from tuner.errors import MemoryLimitError
 from tuner.front import FrontPoint, MemoryNeeds
+from tuner.memory import MemoryPlan
 from tuner.plan import without
 from tuner.search.alternatives import USUAL_WAY, Totals, choose_ways, network_us, totals_us
 from tuner.targets import TargetSpec
-from tuner.tasks import ExtractedTask, task_functions, task_module, workload_key
-from tuner.tuning import TuningTask
+from tuner.tasks import ExtractedTask
 from tuner.ways import Ways
 
 # Parts that come as near to the limit as this may break it when storages and workspaces are counted.
@@ -49,44 +48,30 @@ class MemoryLimit:
         return without(tasks, lambda each: each.way not in allowed.get(each.choice, [each.way]))
 
     def choose(
-        self,
-        tasks: Sequence[ExtractedTask],
-        best_us: Callable[[str], float | None],
-        best_trace: Callable[[TuningTask], str | None],
-    ) -> tuple[dict[str, str], Totals, list[FrontPoint]]:
-        """The fastest way of every choice that keeps the limit, what all ways take, and the front of memory against
-        latency.
+        self, tasks: Sequence[ExtractedTask], best_us: Callable[[str], float | None]
+    ) -> tuple[list[dict[str, str]], Totals, list[FrontPoint]]:
+        """Ways that may keep the limit, the fastest first; what all ways take; the front of memory against latency.
 
-        ``best_us`` and ``best_trace`` are what the search knows of a task. Workspaces of functions are counted: they
-        are known when the functions are scheduled.
+        ``best_us`` is what the search knows of a task. Without a limit the fastest ways are the only answer. With one
+        they are judged by what is alive at most: what else storages and schedules take shows when they are scheduled,
+        and those that break the limit then are followed by some that have less alive.
         """
         known = [(task.tuning, best_us(task.tuning.key) if task.tunable else None) for task in tasks]
         totals = totals_us((task, math.inf if latency_us is None else latency_us) for task, latency_us in known)
         everywhere_us = network_us(((task, latency_us or 0.0) for task, latency_us in known), {})
         front = self.needs.front(totals, everywhere_us=everywhere_us)
         if self.limit_bytes is None:
-            return choose_ways(known), totals, front
-        traces = {task.tuning.workload.key: best_trace(task.tuning) for task in tasks if task.tunable}
-        return self._fastest(totals, traces, self.limit_bytes), totals, front
-
-    def _fastest(self, totals: Totals, traces: Mapping[str, str | None], limit_bytes: int) -> dict[str, str]:
-        """By what is alive at most; where the storages and workspaces that it takes break the limit, by less."""
-        least_bytes, tried = self.needs.least_bytes, list[dict[str, str]]()
+            return [choose_ways(known)], totals, front
+        possible: list[dict[str, str]] = []
         for peak_bytes in reversed(self.needs.thresholds):
-            ways = self.needs.fastest_within(min(peak_bytes, limit_bytes), totals)
-            if ways in tried:
-                continue
-            tried.append(ways)
-            fused = self.ways.fused(ways)
-            by_name: dict[str, list[str]] = {}
-            for name, body in task_functions(fused).items():
-                trace = traces.get(workload_key(task_module(body)))
-                by_name[name] = [] if trace is None else [trace]
-            memory = schedule_network(fused, by_name, spec=self._spec).memory
-            if memory is None or memory.peak_bytes <= limit_bytes:
-                return ways
-            least_bytes = memory.peak_bytes
-        raise self._infeasible(least_bytes)
+            ways = self.needs.fastest_within(min(peak_bytes, self.limit_bytes), totals)
+            if ways not in possible:
+                possible.append(ways)
+        return possible, totals, front
+
+    def keeps(self, memory: MemoryPlan | None) -> bool:
+        """Whether a scheduled network keeps the limit; one whose shapes are not known may."""
+        return self.limit_bytes is None or memory is None or memory.peak_bytes <= self.limit_bytes
 
     def require(self, peak_bytes: int | None) -> None:
         """Raise where a build takes more than the limit allows, whatever was planned; None is not known."""

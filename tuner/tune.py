@@ -18,7 +18,7 @@ from schedules.graph.pipeline import prepare
 from schedules.winograd import WINOGRAD
 from tuner.bundle import bundle_name, write_bundle
 from tuner.compare import Contender, Latency, choose, compare
-from tuner.compile import build_scheduled, build_untuned, schedule_network
+from tuner.compile import Scheduled, build_scheduled, build_untuned, schedule_network
 from tuner.cost_model_store import CostModelStore
 from tuner.errors import WorkerError
 from tuner.events import (
@@ -40,7 +40,7 @@ from tuner.measure.builder import BuildPool
 from tuner.measure.runner import LocalRunner
 from tuner.memory import MemoryPlan, measured_peak_bytes, timeline_as_dicts
 from tuner.plan import Plan, measured_completely, needed_tasks, without_unknown_ways
-from tuner.records import RecordStore
+from tuner.records import Record, RecordStore
 from tuner.reference import load_samples, random_samples, reference_outputs
 from tuner.request import TuneRequest, TuneResult
 from tuner.search.alternatives import USUAL_WAY
@@ -258,7 +258,7 @@ class _Job:
         return module
 
     def _tune(self, tasks: Sequence[ExtractedTask]) -> tuple[dict[str, Plan], TuningSummary]:
-        """Search, then what to build: by the fastest ways, and by windows wherever they come near."""
+        """Search, then what to build."""
         spec, request = self.request.target, self.request
         tunable = [task.tuning for task in tasks if task.tunable]
         with BuildPool(spec, workers=spec.threads) as builder, LocalRunner(threads=spec.threads) as runner:
@@ -290,32 +290,45 @@ class _Job:
                 measure=request.measure == "device",
                 drift=summary.drift,
             )
-            ways, totals, self._front = self._limit.choose(tasks, tuning.loop.best_us, finals.best_trace)
-            compared_us = measured_completely(totals)
-            for choice, latencies in compared_us.items():
-                each = ", ".join(f"{way} {latency_us:.0f} µs" for way, latency_us in latencies.items())
-                self._log(f"{choice}: {each}; chosen: {ways[choice]}")
-            wanted = {_TUNED: ways}
-            by_windows = self._ways.with_windows(ways, compared_us)
-            if by_windows != ways and request.memory_limit_bytes is None and request.measure == "device":
-                wanted["windows"] = by_windows
-            plans: dict[str, Plan] = {}
-            for name, chosen in wanted.items():
-                known = {key: record for plan in plans.values() for key, record in plan.winners.items()}
-                winners = finals.choose(tunable, chosen, known=known)
-                untuned = [task for task in tunable if task.key not in winners]
-                defaults = {task.key: tuning.default_traces(task) for task in untuned}
-                plans[name] = Plan(ways=chosen, compared_us=compared_us, winners=winners, defaults=defaults)
-        return plans, summary
+            return self._plans(tasks, tuning, finals), summary
+
+    def _plans(self, tasks: Sequence[ExtractedTask], tuning: Tuning, finals: Winners) -> dict[str, Plan]:
+        """What to build: by the fastest ways that keep the limit, and by windows wherever they come near."""
+        possible, totals, self._front = self._limit.choose(tasks, tuning.loop.best_us)
+        compared_us = measured_completely(totals)
+        known: dict[str, Record] = {}
+
+        def planned(ways: Mapping[str, str]) -> Plan:
+            tunable = [task.tuning for task in tasks if task.tunable]
+            winners = finals.choose(tunable, ways, known=known)
+            known.update(winners)
+            defaults = {task.key: tuning.default_traces(task) for task in tunable if task.key not in winners}
+            return Plan(ways=ways, compared_us=compared_us, winners=winners, defaults=defaults)
+
+        plan = planned(possible[0])
+        for ways in possible[1:]:
+            if self._limit.keeps(self._scheduled(tasks, plan).memory):
+                break
+            plan = planned(ways)
+        for choice, latencies in compared_us.items():
+            each = ", ".join(f"{way} {latency_us:.0f} µs" for way, latency_us in latencies.items())
+            self._log(f"{choice}: {each}; chosen: {plan.ways[choice]}")
+        by_windows = self._ways.with_windows(plan.ways, compared_us)
+        if self.request.memory_limit_bytes or self.request.measure != "device" or by_windows == plan.ways:
+            return {_TUNED: plan}
+        return {_TUNED: plan, "windows": planned(by_windows)}
+
+    def _scheduled(self, tasks: Sequence[ExtractedTask], plan: Plan) -> Scheduled:
+        """The network with the winners' schedules, and default schedules for every other task."""
+        fused = self._ways.fused(plan.ways)
+        return schedule_network(fused, plan.traces(fused, tasks), spec=self.request.target)
 
     def _build(self, name: str, tasks: Sequence[ExtractedTask], plan: Plan) -> tuple[Path, MemoryPlan | None]:
-        """The network with the winners' schedules, and default schedules for every other task; and the memory of a
-        run."""
-        spec = self.request.target
-        module = self._scratch / f"{name}.so"
-        fused = self._ways.fused(plan.ways)
-        scheduled = schedule_network(fused, plan.traces(fused, tasks), spec=spec)
-        build_scheduled(scheduled, module, spec=spec)
+        """The library, and the memory of a run. Raises before anything is built where the limit is broken after all."""
+        module, scheduled = self._scratch / f"{name}.so", self._scheduled(tasks, plan)
+        if scheduled.memory is not None:
+            self._limit.require(scheduled.memory.peak_bytes)
+        build_scheduled(scheduled, module, spec=self.request.target)
         if scheduled.unscheduled:
             self._log(f"without a schedule: {', '.join(scheduled.unscheduled)}", level="warning")
         return module, scheduled.memory

@@ -81,10 +81,6 @@ class Winners:
                 chosen[task.key] = winner
         return chosen
 
-    def best_trace(self, task: TuningTask) -> str | None:
-        """The fastest schedule of a task, neither timed again nor checked."""
-        return next((record.trace for record in self._finalists(task)), None)
-
     def _finalists(self, task: TuningTask) -> list[Record]:
         """The fastest distinct schedules, fastest first, without those that ever failed."""
         seen = self.store.seen(task.workload.key, target_fingerprint=self.target.fingerprint)

@@ -49,7 +49,7 @@ def lift_workspaces(mod: IRModule) -> IRModule:
 
 
 def _with_final_extents(functions: IRModule) -> IRModule:
-    """The functions as far on their way to LLVM as it takes for their buffers to have their final places and extents."""
+    """The functions as far on their way to LLVM as their buffers need for their final places and extents."""
     return transform.Sequential(
         [
             s_tir.transform.CanonicalizeLoop(),
