@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from itertools import zip_longest
 from typing import Any
 
 import tvm_ffi
@@ -12,17 +14,25 @@ from tvm.tirx import AllocBuffer, For, ForKind, IfThenElse, IntImm, SeqStmt
 
 _STACK_BYTES = 1024
 """Less than this lies on the stack (TVM's ``kMaxStackAlloca``)."""
+_PAGE_BYTES = 4096
+"""Of TVM's pools (``kWorkspacePageSize``)."""
+
+Pieces = tuple[int, ...]
+"""Bytes of allocations that are held at the same time, largest first."""
 
 
 def workspace_bytes(mod: IRModule, *, threads: int) -> int:
     """The most that a module's PrimFuncs hold at a time beside their arguments, on ``threads`` threads.
 
-    TVM's threads keep what they have allocated for the next function: each has as much as the function that needs most.
+    TVM's threads keep what they have allocated for the next function, in whole pages (``WorkspacePool`` in
+    src/runtime/workspace_pool.cc): the largest piece of a thread becomes as large as the largest piece of any function,
+    the second largest as the second largest of any, and so on.
     """
     functions = IRModule({name: body for name, body in mod.functions.items() if isinstance(body, tirx.PrimFunc)})
     needs = [_need(function.body) for function in _with_allocations(functions).functions.values()]
-    most = max((caller + worker for caller, worker in needs), default=0)
-    return most + (threads - 1) * max((worker for _, worker in needs), default=0)
+    calling = _largest(_together(caller, worker) for caller, worker in needs)
+    other = _largest(worker for _, worker in needs)
+    return sum(calling) + (threads - 1) * sum(other)
 
 
 def _with_allocations(mod: IRModule) -> IRModule:
@@ -44,21 +54,32 @@ def _with_allocations(mod: IRModule) -> IRModule:
     )(mod)
 
 
-def _need(statement: Any) -> tuple[int, int]:
-    """Bytes on the calling thread, and on each thread of a parallel loop inside (the calling one is one of them)."""
+def _need(statement: Any) -> tuple[Pieces, Pieces]:
+    """Pieces on the calling thread, and on each thread of a parallel loop inside (the calling one is one of them)."""
     match statement:
         case SeqStmt():
-            own = sum(_bytes(each) for each in statement.seq if isinstance(each, AllocBuffer))
+            own = [size for each in statement.seq if isinstance(each, AllocBuffer) and (size := _bytes(each))]
             inside = [_need(each) for each in statement.seq]
-            return own + max(caller for caller, _ in inside), max(worker for _, worker in inside)
+            callers = _largest(caller for caller, _ in inside)
+            return _together(tuple(own), callers), _largest(worker for _, worker in inside)
         case For():
             caller, worker = _need(statement.body)
-            return (0, caller + worker) if statement.kind == ForKind.PARALLEL else (caller, worker)
+            return ((), _together(caller, worker)) if statement.kind == ForKind.PARALLEL else (caller, worker)
         case IfThenElse():
             branches = [_need(each) for each in (statement.then_case, statement.else_case) if each is not None]
-            return max(caller for caller, _ in branches), max(worker for _, worker in branches)
+            return _largest(caller for caller, _ in branches), _largest(worker for _, worker in branches)
     body = getattr(statement, "body", None)
-    return (0, 0) if body is None else _need(body)
+    return ((), ()) if body is None else _need(body)
+
+
+def _together(one: Pieces, other: Pieces) -> Pieces:
+    """Pieces that are held at the same time."""
+    return tuple(sorted(one + other, reverse=True))
+
+
+def _largest(several: Iterable[Pieces]) -> Pieces:
+    """Pieces that serve several needs one after the other."""
+    return tuple(max(sizes) for sizes in zip_longest(*several, fillvalue=0))
 
 
 def _bytes(allocation: AllocBuffer) -> int:
@@ -67,4 +88,4 @@ def _bytes(allocation: AllocBuffer) -> int:
         return 0
     dtype = tvm_ffi.dtype(str(allocation.buffer.dtype))  # of vectors, where StorageRewrite made some
     size = math.prod(int(extent) for extent in shape) * -(-dtype.bits * dtype.lanes // 8)
-    return size if size >= _STACK_BYTES else 0
+    return -(-size // _PAGE_BYTES) * _PAGE_BYTES if size >= _STACK_BYTES else 0

@@ -16,7 +16,7 @@ from service.dashboard.figures import latency, size
 _WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 520, 220, 64, 20, 20, 44
 _UNITS = ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"), (1, "B"))
 # Of the drawing of windows: the tallest tensor, the width of each, the room between two for the operator, and for text.
-_TALL, _WIDE, _GAP, _ABOVE, _BELOW, _SIDE = 112, 44, 56, 20, 52, 14
+_TALL, _WIDE, _GAP, _ABOVE, _BELOW, _SIDE = 112, 44, 64, 20, 52, 14
 _LEAST_BAND = 3.0
 _NAMES = {
     "copy": "copy",
@@ -59,7 +59,7 @@ def front_chart(points: Sequence[FrontPoint], limit_bytes: int | None) -> Markup
         x, y = plot.x(shipped[0]), plot.y(shipped[1])
         place = f'x="{float(x) - 9:g}" text-anchor="end"' if plot.share(shipped[0]) > 0.6 else f'x="{float(x) + 9:g}"'
         parts.append(f'<circle class="chosen" cx="{x}" cy="{y}" r="5"/>')
-        parts.append(f'<text class="chosen-name" {place} y="{float(y) - 7:g}">this build, measured</text>')
+        parts.append(f'<text class="chosen-name" {place} y="{float(y) + 18:g}">this build, measured</text>')
     title = f"Latency against peak memory: {len(known)} ways of building the network; the table below has the figures"
     return _svg("memory-front", _LEFT + _WIDTH + _RIGHT, _TOP + _HEIGHT + _BOTTOM, title, parts)
 
@@ -114,7 +114,7 @@ def windows_drawing(part: Mapping[str, Any]) -> Markup:
                     f'height="{_n(high)}"/>'
                 )
         lines = [f"{rows}×{columns}×{channels}"]
-        lines += ["whole", size(4 * rows * columns * channels)] if is_whole else [f"{ring_rows} rows", size(ring_bytes)]
+        lines += ["whole", size(4 * rows * columns * channels)] if is_whole else [_rows(ring_rows), size(ring_bytes)]
         parts += [
             f'<text x="{_n(middle)}" y="{_ABOVE + _TALL + 14 + 14 * line}" text-anchor="middle">{text}</text>'
             for line, text in enumerate(lines)
@@ -123,10 +123,14 @@ def windows_drawing(part: Mapping[str, Any]) -> Markup:
             parts += _arrow(operators[index - 1], x - _GAP / 2)
     title = (
         f"Windows of {len(operators)} operators in {strips} strip{'' if strips == 1 else 's'}, "
-        f"{part['rows_per_step']} row{'' if part['rows_per_step'] == 1 else 's'} of the output a step"
+        f"{_rows(part['rows_per_step'])} of the output a step"
     )
     width = 2 * _SIDE + len(tensors) * _WIDE + (len(tensors) - 1) * _GAP
     return _svg("windows", width, _ABOVE + _TALL + _BELOW, title, parts)
+
+
+def _rows(count: int) -> str:
+    return f"{count} row{'' if count == 1 else 's'}"
 
 
 def _arrow(operator: Mapping[str, Any], center: float) -> list[str]:
