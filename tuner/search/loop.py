@@ -20,7 +20,7 @@ from tuner.search.alternatives import Use, expected_calls, network_us, totals_us
 from tuner.search.draft import Draft, DraftConfig, Drafter, Scorer
 from tuner.search.feasibility import Feasibility
 from tuner.search.features import Featurizer, Machine, analytic_scores
-from tuner.search.relatives import Measured, fastest, related_drafts
+from tuner.search.relatives import Measured, assembled_drafts, fastest, related_drafts, stage_tiles
 
 # What an unmeasured task is assumed to take, for estimates and for the order of first visits.
 _ASSUMED_GFLOPS_PER_THREAD = 5.0
@@ -240,11 +240,13 @@ class SearchLoop:
                 state.features.append(row)
                 state.latency_us.append(outcome.latency_us)
                 space = state.task.spaces[outcome.draft.space]
+                decisions = space.decisions(outcome.draft.genome)
                 measured = Measured(
                     variant=space.variant,
-                    decisions=space.decisions(outcome.draft.genome),
+                    decisions=decisions,
                     features=row,
                     latency_us=outcome.latency_us,
+                    tiles=stage_tiles(space, decisions),
                 )
                 state.fastest = fastest([*state.fastest, measured])
         state.best_us = min(state.latency_us, default=None)
@@ -259,7 +261,9 @@ class SearchLoop:
 
     def _draft(self, state: _TaskState, count: int) -> list[Draft]:
         others = [other.fastest for other in self._states.values() if other is not state] + [*self._stored.values()]
-        first = [] if state.batches else related_drafts(others, state.task.spaces, state.featurizer)
+        first = assembled_drafts(others, state.task.spaces)
+        if not state.batches:
+            first += related_drafts(others, state.task.spaces, state.featurizer)
         cold = len(state.latency_us) < _MIN_TRAINING_ROWS
         return state.drafter.propose(count, self._scorer(state), cold=cold, first=first)
 

@@ -3,17 +3,21 @@
 Two convolutions with the same extents and different epilogues are different workloads, but a decision means the same in
 both. Related is a task whose decisions give the same features here (tile products, footprints, reuse): then its anchor
 block has the same extents and accesses, and no module needs to be loaded to find out.
+
+Chains are related stage by stage: two blocks that are computed together have the stages of each alone, and of its tiles
+the best are known sooner, since there are fewer of them to search.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schedules.decisions import DecisionSpace
+from schedules.decisions import DecisionSpace, RowStage
 from tuner.search.draft import Draft
 from tuner.search.features import TASK_COLUMNS, Featurizer
 
@@ -21,14 +25,32 @@ KEPT = 4
 """Schedules of each related task, the fastest ones: they are tried in its first batch."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class StageTiles:
+    """How one stage of a chain is tiled; equal ``stage`` mean that the same tiles are possible and as good."""
+
+    stage: tuple[object, ...]
+    pixels: tuple[int, ...]
+    channels: tuple[int, ...]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Measured:
-    """A schedule of some task: its decisions, its features there, and its latency."""
+    """A schedule of some task: its decisions, features there and latency, and of a chain the tiles of its stages."""
 
     variant: str
     decisions: tuple[tuple[int, ...], ...]
     features: NDArray[np.float32]
     latency_us: float
+    tiles: tuple[StageTiles, ...] = ()
+
+
+def stage_tiles(space: DecisionSpace, decisions: tuple[tuple[int, ...], ...]) -> tuple[StageTiles, ...]:
+    """The stages of a chain's schedule; none for everything else."""
+    return tuple(
+        StageTiles(stage=_identity(space, stage), pixels=decisions[stage.pixels], channels=decisions[stage.channels])
+        for stage in space.stages
+    )
 
 
 def fastest(schedules: Iterable[Measured]) -> list[Measured]:
@@ -47,6 +69,39 @@ def related_drafts(
                 break  # its other schedules are not related either
             found.setdefault(draft.key, draft)
     return list(found.values())
+
+
+def assembled_drafts(tasks: Iterable[Sequence[Measured]], spaces: Sequence[DecisionSpace]) -> list[Draft]:
+    """Schedules of chains put together from the fastest ones of other chains with the same stages: first with the best
+    of each stage, then with the second best, and so on. None where a stage is in no other chain."""
+    known: dict[tuple[object, ...], list[StageTiles]] = {}
+    # Shorter chains first: their tiles were searched more thoroughly.
+    chains = sorted((schedules for schedules in tasks if schedules), key=lambda schedules: len(schedules[0].tiles))
+    for rank in zip_longest(*chains):
+        for schedule in rank:
+            for tiles in schedule.tiles if schedule is not None else ():
+                each = known.setdefault(tiles.stage, [])
+                if tiles not in each:
+                    each.append(tiles)
+    drafts = []
+    for index, space in enumerate(spaces):
+        by_stage = [(stage, known.get(_identity(space, stage), [])) for stage in space.stages]
+        if not by_stage or not all(tiles for _, tiles in by_stage):
+            continue
+        for rank in range(min(KEPT, max(len(tiles) for _, tiles in by_stage))):
+            decisions: list[tuple[int, ...]] = [()] * len(space.genes)
+            for stage, tiles in by_stage:
+                chosen = tiles[min(rank, len(tiles) - 1)]
+                decisions[stage.pixels], decisions[stage.channels] = chosen.pixels, chosen.channels
+            genome = space.genome(tuple(decisions))
+            if genome is not None:
+                drafts.append(Draft(space=index, genome=genome))
+    return drafts
+
+
+def _identity(space: DecisionSpace, stage: RowStage) -> tuple[object, ...]:
+    extents = [int(np.prod(space.genes[gene].table[0])) for gene in (stage.pixels, stage.channels)]
+    return (*extents, stage.work, stage.mixes_channels)
 
 
 def _translated(schedule: Measured, spaces: Sequence[DecisionSpace], featurizer: Featurizer) -> Draft | None:

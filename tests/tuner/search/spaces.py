@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 
-from schedules.decisions import Access, Anchor, DecisionSpace, Gene, GeneKind, factorizations
+from schedules.decisions import Access, Anchor, DecisionSpace, Gene, GeneKind, RowStage, factorizations
 from tuner.search.draft import Draft
 
 
@@ -41,3 +42,19 @@ def latency_us(space: DecisionSpace, draft: Draft) -> float:
     i, j, k, unroll = space.decisions(draft.genome)
     distance = abs(np.log2(i[3] / 4)) + abs(np.log2(j[3] / 16)) + abs(np.log2(k[1] / 64)) + abs(unroll[0] - 1)
     return float(100.0 * 2 ** (0.4 * distance))
+
+
+def chain_space(*channels: int, columns: int = 56, rows: int = 1) -> DecisionSpace:
+    """A chain of 1×1 convolutions row by row: each stage has a tile of pixels and one of channels."""
+    genes: list[Gene] = []
+    stages = []
+    for index, (before, after) in enumerate(itertools.pairwise(channels)):
+        for axis, (extent, widest) in enumerate(((columns, 14), (after, 64))):
+            table = factorizations(extent, 2, widest)
+            gene = Gene(
+                kind=GeneKind.TILE, instruction=len(genes), block=f"write{index}", axis=axis, table=table, values=table
+            )
+            genes.append(gene)
+        work = 2.0 * rows * columns * before * after
+        stages.append(RowStage(pixels=2 * index, channels=2 * index + 1, work=work, mixes_channels=True))
+    return DecisionSpace(variant="chain", instructions=[], genes=tuple(genes), anchor=None, stages=tuple(stages))

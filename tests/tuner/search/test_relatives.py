@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 
 from schedules.decisions import DecisionSpace
-from tests.tuner.search.spaces import matmul_space
+from tests.tuner.search.spaces import chain_space, matmul_space
 from tuner.search.draft import Draft
 from tuner.search.features import Featurizer, Machine
-from tuner.search.relatives import KEPT, Measured, fastest, related_drafts
+from tuner.search.relatives import KEPT, Measured, assembled_drafts, fastest, related_drafts, stage_tiles
 
 MACHINE = Machine(threads=2, vector_bits=512)
 
@@ -47,3 +47,39 @@ def test_decisions_that_mean_something_else_here_are_not_taken_over() -> None:
 def test_only_the_fastest_are_kept() -> None:
     schedules = measured(matmul_space(64), count=9)
     assert [schedule.latency_us for schedule in fastest(schedules[::-1])] == [0.0, 1.0, 2.0, 3.0][:KEPT]
+
+
+def chain_schedules(space: DecisionSpace, *, count: int) -> list[Measured]:
+    schedules = []
+    for index, genome in enumerate(space.random(count, np.random.default_rng(7))):
+        decisions = space.decisions(genome)
+        tiles = stage_tiles(space, decisions)
+        features = np.zeros(1, dtype=np.float32)
+        schedules.append(
+            Measured(
+                variant="chain", decisions=decisions, features=features, latency_us=100.0 * (index + 1), tiles=tiles
+            )
+        )
+    return schedules
+
+
+def test_chains_are_put_together_from_the_stages_of_others() -> None:
+    whole = chain_space(24, 144, 24, 96, 32)
+    first, second = (chain_schedules(chain_space(*part), count=3) for part in ((24, 144, 24), (24, 96, 32)))
+    found = [whole.decisions(draft.genome) for draft in assembled_drafts([first, second], [whole])]
+    assert found == [(*one.decisions, *other.decisions) for one, other in zip(first, second, strict=True)]
+
+
+def test_the_stages_of_shorter_chains_come_first() -> None:
+    whole, short = chain_space(24, 144, 24), chain_space(24, 144)
+    long, alone = chain_schedules(chain_space(24, 144, 24, 8), count=1), chain_schedules(short, count=1)
+    (best, *_) = assembled_drafts([long, alone], [whole])
+    assert whole.decisions(best.genome) == (*alone[0].decisions, *long[0].decisions[2:4])
+
+
+def test_chains_with_a_stage_of_their_own_are_not_put_together() -> None:
+    known = chain_schedules(chain_space(24, 144, 24), count=2)
+    assert assembled_drafts([known], [chain_space(24, 144, 32)]) == []
+    assert assembled_drafts([known], [chain_space(24, 144, 24, rows=4)]) == []
+    assert assembled_drafts([known, []], [matmul_space(64)]) == []
+    assert assembled_drafts([], [chain_space(24, 144, 24)]) == []
