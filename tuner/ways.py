@@ -71,11 +71,16 @@ class _Choice:
         """All but the usual one."""
         return [*([WINOGRAD] if self.convolutions else []), *self.plans]
 
-    def ring_bytes(self, way: str) -> int:
-        """The largest rings of a way's parts."""
-        chain = self.chains[0]
+    def ring_bytes(self, part: _Part) -> int:
+        """The rings of a part."""
+        return sum(map(aligned, ring_sizes(self.chains[0].part(part.start, part.end).chain, part.plan)))
+
+    def held_bytes(self, way: str) -> int:
+        """The most that a way by windows holds at a time, what the rest of the network holds meanwhile not counted."""
+        chains = [(self.chains[0].part(part.start, part.end).chain, part) for part in self.plans[way]]
         return max(
-            sum(map(aligned, ring_sizes(chain.part(part.start, part.end).chain, part.plan))) for part in self.plans[way]
+            (0 if chain.is_planar else 4 * chain.source.elements) + self.ring_bytes(part) + 4 * chain.output.elements
+            for chain, part in chains
         )
 
 
@@ -110,15 +115,16 @@ class Ways:
 
     @property
     def smallest_plans(self) -> dict[str, str]:
-        """The plan with the smallest rings of every choice that has plans."""
+        """The plan that holds least of every choice that has plans."""
         return {
-            name: min(choice.plans, key=choice.ring_bytes) for name, choice in self._choices.items() if choice.plans
+            name: min(choice.plans, key=choice.held_bytes) for name, choice in self._choices.items() if choice.plans
         }
 
     def ring_bytes(self, choice: str, way: str) -> int | None:
         """The rings of a chain that a way computes as one; None for all other ways."""
         found = self._choices[choice]
-        return found.ring_bytes(way) if len(found.plans.get(way, ())) == 1 else None
+        parts = found.plans.get(way, ())
+        return found.ring_bytes(parts[0]) if len(parts) == 1 else None
 
     def fused(self, ways: ChosenWays) -> tvm.IRModule:
         """The network with these ways, the usual one for every other choice."""
