@@ -20,7 +20,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -96,8 +96,8 @@ class Built:
 Tune = Callable[..., Built]
 
 
-def measure_network(name: str, minutes: float, threads: int) -> list[Row]:
-    """A row for every limit. Raises `TesseraError` where a job fails."""
+def measure_network(name: str, minutes: float, threads: int) -> Iterator[Row]:
+    """A row for every limit, as it is finished. Raises `TesseraError` where a job fails."""
     with tempfile.TemporaryDirectory(prefix="memory-") as directory, on_cores(threads):
         workspace = Path(directory)
         tuned = partial(
@@ -108,8 +108,22 @@ def measure_network(name: str, minutes: float, threads: int) -> list[Row]:
             models=MemoryCostModelStore(),
         )
         before = tuned(workspace / "before", windows=False)
-        builds = {label: tuned(workspace / label, limit_bytes=limit) for label, limit in _limits(tuned, before).items()}
-        return [_row(name, label, threads, minutes, before, after, workspace) for label, after in builds.items()]
+        for label, limit in _limits(tuned, before).items():
+            after = _limited(tuned, workspace / label, limit)
+            yield _row(name, label, threads, minutes, before, after, workspace)
+
+
+def _limited(tuned: Tune, work_dir: Path, limit_bytes: int) -> Built:
+    """Under a limit, or under the least that turned out to be possible when everything was scheduled."""
+    try:
+        return tuned(work_dir, limit_bytes=limit_bytes)
+    except MemoryLimitError as error:
+        print(error.message, file=sys.stderr, flush=True)
+        return tuned(work_dir.with_name(f"{work_dir.name}-again"), limit_bytes=_least_bytes(error))
+
+
+def _least_bytes(error: MemoryLimitError) -> int:
+    return int(_ROOM * int(str(error.details["least_bytes"])))
 
 
 def _limits(tuned: Tune, before: Built) -> dict[str, int]:
@@ -118,7 +132,7 @@ def _limits(tuned: Tune, before: Built) -> dict[str, int]:
     try:
         tuned(before.bundle.parent / "least", limit_bytes=1)
     except MemoryLimitError as error:
-        least_bytes = int(_ROOM * int(str(error.details["least_bytes"])))
+        least_bytes = _least_bytes(error)
     wanted_bytes = int(before.peak_bytes / _WANTED_RATIO) + output_bytes
     limits = {"smallest": least_bytes}
     return {"fifth": wanted_bytes, **limits} if wanted_bytes > _ROOM * least_bytes else limits
@@ -208,15 +222,13 @@ def main() -> int:
         if any(row["network"] == name and row["threads"] == arguments.threads for row in rows):
             continue
         try:
-            found = measure_network(name, arguments.minutes, arguments.threads)
+            for row in measure_network(name, arguments.minutes, arguments.threads):
+                keep_row(arguments.rows, row)
+                rows.append(row)
+                print(table([row]), file=sys.stderr, flush=True)
         except TesseraError as error:
             print(f"{name}: {error.message}", file=sys.stderr, flush=True)
             complete = False
-            continue
-        for row in found:
-            keep_row(arguments.rows, row)
-        rows += found
-        print(table(found), file=sys.stderr, flush=True)
     print(table(rows))
     print(json.dumps({"rows": rows}))
     return 0 if complete else 1

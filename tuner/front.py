@@ -136,12 +136,11 @@ class MemoryNeeds:
         for choice, ways in self._ways.choices.items():
             own = peaks.setdefault(choice, {})
             for way in ways:
-                rings = self._ways.ring_bytes(choice, way)
-                if rings is None:
+                rings, before = (self._ways.ring_bytes(choice, each) for each in (way, smallest.get(choice, way)))
+                if rings is None or before is None:
                     own[way] = self.alive_bytes({**smallest, choice: way})
                 else:
                     # Rings are alive in the one step that computes the chain.
-                    before = self._ways.ring_bytes(choice, smallest[choice]) or 0
                     own[way] = alive[window_label(choice, smallest[choice])] - before + rings
         return peaks
 

@@ -45,11 +45,15 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """The stages ``[start, end)`` of a chain, computed by a plan."""
+    """The stages ``[start, end)`` of a chain, computed by a plan, with the mean behind the last one if it averages."""
 
     start: int
     end: int
     plan: RowPlan
+    averages: bool = False
+
+    def of(self, chain: FoundChain) -> FoundChain:
+        return chain.part(self.start, self.end, averages=self.averages)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -73,13 +77,13 @@ class _Choice:
 
     def ring_bytes(self, part: _Part) -> int:
         """The rings of a part."""
-        return sum(map(aligned, ring_sizes(self.chains[0].part(part.start, part.end).chain, part.plan)))
+        return sum(map(aligned, ring_sizes(part.of(self.chains[0]).chain, part.plan)))
 
     def held_bytes(self, way: str) -> int:
         """The most that a way by windows holds at a time, what the rest of the network holds meanwhile not counted."""
-        chains = [(self.chains[0].part(part.start, part.end).chain, part) for part in self.plans[way]]
+        chains = [(part.of(self.chains[0]).chain, part) for part in self.plans[way]]
         return max(
-            (0 if chain.is_planar else 4 * chain.source.elements) + self.ring_bytes(part) + 4 * chain.output.elements
+            (0 if chain.is_planar else 4 * chain.source.elements) + self.ring_bytes(part) + 4 * chain.result.elements
             for chain, part in chains
         )
 
@@ -121,10 +125,10 @@ class Ways:
         }
 
     def ring_bytes(self, choice: str, way: str) -> int | None:
-        """The rings of a chain that a way computes as one; None for all other ways."""
+        """The rings of a chain that a way computes as one, without what is behind it; None for all other ways."""
         found = self._choices[choice]
         parts = found.plans.get(way, ())
-        return found.ring_bytes(parts[0]) if len(parts) == 1 else None
+        return found.ring_bytes(parts[0]) if len(parts) == 1 and not parts[0].averages else None
 
     def fused(self, ways: ChosenWays) -> tvm.IRModule:
         """The network with these ways, the usual one for every other choice."""
@@ -144,10 +148,7 @@ class Ways:
                 "chain": name,
                 "way": way,
                 "count": len(choice.chains),
-                "parts": [
-                    described(choice.chains[0].part(part.start, part.end).chain, part.plan)
-                    for part in choice.plans[way]
-                ],
+                "parts": [described(part.of(choice.chains[0]).chain, part.plan) for part in choice.plans[way]],
             }
             for name, choice in self._choices.items()
             if (way := ways.get(name, USUAL_WAY)) in choice.plans
@@ -161,7 +162,7 @@ class Ways:
             if way in choice.plans:
                 label = window_label(name, way)
                 windows += [
-                    Windows(chain=chain.part(part.start, part.end), plan=part.plan, label=label)
+                    Windows(chain=part.of(chain), plan=part.plan, label=label)
                     for chain in choice.chains
                     for part in choice.plans[way]
                 ]
@@ -232,17 +233,17 @@ def _choices(
     """
     convolutions = winograd_convolutions(prepared)
     choices: dict[str, _Choice] = {}
-    names: dict[Chain, str] = {}
+    names: dict[tuple[Chain, bool], str] = {}
     for found in chains:
-        chain = found.chain
-        if chain not in names:
-            names[chain] = _free(f"{chain.source}→{chain.output}, {len(found.stages)} operators", names.values())
+        chain, kind = found.chain, (found.chain, found.mean is not None)
+        if kind not in names:
+            names[kind] = _free(f"{chain.source}→{chain.output}, {len(found.stages)} operators", names.values())
         largest_bytes = max(4 * stage.output.elements for stage in chain.stages[:-1])
-        if largest_bytes <= least_bytes and names[chain] not in needed:
+        if largest_bytes <= least_bytes and names[kind] not in needed:
             continue
-        if names[chain] not in choices:
-            choices[names[chain]] = _Choice(plans=_plans(found, threads=threads))
-        choice = choices[names[chain]]
+        if names[kind] not in choices:
+            choices[names[kind]] = _Choice(plans=_plans(found, threads=threads))
+        choice = choices[names[kind]]
         choice.chains.append(found)
         choice.convolutions |= {each: convolutions.pop(each) for each in found.variables if each in convolutions}
     for variable, shape in convolutions.items():
@@ -252,7 +253,8 @@ def _choices(
 
 def _plans(found: FoundChain, *, threads: int) -> dict[str, tuple[_Part, ...]]:
     """Parts by name of the way: the whole chain with a strip for each thread and few or more rows a step; the same in
-    blocks, the small tensors between which are kept; and the whole chain in one strip, for little memory."""
+    blocks, the small tensors between which are kept; and the whole chain in one strip, with the mean behind it, for
+    little memory."""
     whole = [0, len(found.stages)]
     wanted = [(whole, threads, step) for step in _ROWS_PER_STEP]
     blocks = _cuts(found)
@@ -261,13 +263,20 @@ def _plans(found: FoundChain, *, threads: int) -> dict[str, tuple[_Part, ...]]:
     wanted.append((whole, 1, 1))
     plans: dict[str, tuple[_Part, ...]] = {}
     for cuts, strips, step in wanted:
+        averages = found.mean is not None and (cuts, strips, step) == wanted[-1]
         parts = tuple(
-            _Part(start=start, end=end, plan=_plan(found.part(start, end).chain, strips=strips, rows_per_step=step))
+            _Part(
+                start=start,
+                end=end,
+                plan=_plan(found.part(start, end).chain, strips=strips, rows_per_step=step),
+                averages=averages,
+            )
             for start, end in itertools.pairwise(cuts)
         )
         if parts not in plans.values():
             name = f"windows {parts[0].plan.strips}×{parts[0].plan.rows_per_step}"
-            plans[name if len(parts) == 1 else f"{name} in {len(parts)}"] = parts
+            name += f" in {len(parts)}" if len(parts) > 1 else ""
+            plans[f"{name} with mean" if averages else name] = parts
     return plans
 
 

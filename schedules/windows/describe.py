@@ -13,7 +13,8 @@ def described(chain: Chain, plan: RowPlan) -> dict[str, object]:
 
     ``macs`` are the multiplications of the chain, ``computed_macs`` those that the plan does.
     """
-    kept = [*zip((ring.rows for ring in plan.rings), ring_sizes(chain, plan), strict=True), (None, None)]
+    last = (1, 4 * chain.output.channels) if chain.averages else (None, None)
+    kept = [*zip((ring.rows for ring in plan.rings), ring_sizes(chain, plan), strict=True), last]
     operators = [
         {
             "operator": str(stage.kind),
@@ -25,6 +26,17 @@ def described(chain: Chain, plan: RowPlan) -> dict[str, object]:
         }
         for stage, (rows, size_bytes) in zip(chain.stages, kept, strict=True)
     ]
+    if chain.averages:  # row by row, as they come
+        operators.append(
+            {
+                "operator": "mean",
+                "kernel": [chain.output.rows, chain.output.columns],
+                "stride": 1,
+                "output": [1, 1, chain.output.channels],
+                "ring_rows": None,
+                "ring_bytes": None,
+            }
+        )
     macs = sum(
         stage.macs(chain.read_by(index).channels) * stage.output.rows for index, stage in enumerate(chain.stages)
     )

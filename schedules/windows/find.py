@@ -61,21 +61,25 @@ class Found:
 class FoundChain:
     """Neighbouring stages, each read by the next one only, and the variable that the first one reads.
 
-    ``planar`` is what that variable is a transposition of, from NCHW, if it is one.
+    ``planar`` is what that variable is a transposition of, from NCHW, if it is one. ``mean`` is the mean over all rows
+    and columns of the last stage, if that is all that reads it; it is part of the chain if that ``averages``.
     """
 
     source: relax.Var
     stages: tuple[Found, ...]
     planar: relax.Var | None = None
+    mean: relax.Var | None = None
+    averages: bool = False
 
     @property
     def output(self) -> relax.Var:
-        return self.stages[-1].output
+        return self.mean if self.averages and self.mean is not None else self.stages[-1].output
 
     @property
     def variables(self) -> list[relax.Var]:
         """Everything that the chain binds, in order."""
-        return [variable for found in self.stages for variable in found.variables]
+        bound = [variable for found in self.stages for variable in found.variables]
+        return [*bound, self.output] if self.averages else bound
 
     @property
     def chain(self) -> Chain:
@@ -87,7 +91,7 @@ class FoundChain:
         if self.planar is not None or reads_padding(stages[0], picture):
             once = Window(kernel=1)
             stages = (Stage(kind=Kind.COPY, down=once, across=once, output=picture), *stages)
-        return Chain(source=picture, stages=stages, is_planar=self.planar is not None)
+        return Chain(source=picture, stages=stages, is_planar=self.planar is not None, averages=self.averages)
 
     @property
     def reads(self) -> relax.Var:
@@ -99,11 +103,12 @@ class FoundChain:
         """The parameters of all stages in the order of `schedules.windows.lower.parameters_of`."""
         return [argument for found in self.stages for argument in found.arguments(self.source)]
 
-    def part(self, start: int, end: int) -> FoundChain:
-        """The stages ``[start, end)`` as a chain of their own."""
+    def part(self, start: int, end: int, *, averages: bool = False) -> FoundChain:
+        """The stages ``[start, end)`` as a chain of their own, with the mean behind it if that ``averages``."""
+        whole = replace(self, averages=averages)
         if start == 0:
-            return replace(self, stages=self.stages[:end])
-        return FoundChain(source=self.stages[start - 1].output, stages=self.stages[start:end])
+            return replace(whole, stages=self.stages[:end])
+        return replace(whole, source=self.stages[start - 1].output, stages=self.stages[start:end], planar=None)
 
 
 def find_chains(mod: IRModule) -> list[FoundChain]:
@@ -131,7 +136,12 @@ def find_chains(mod: IRModule) -> list[FoundChain]:
             stages.append(found)
             following = reader.only_reader(found.output)
         if stages and source is not None:
-            chain = FoundChain(source=source, stages=tuple(stages), planar=reader.planar(source))
+            chain = FoundChain(
+                source=source,
+                stages=tuple(stages),
+                planar=reader.planar(source),
+                mean=reader.mean_of(stages[-1].output),
+            )
             taken |= set(chain.variables)
             chains += [chain] if len(stages) > 1 else []
     return chains
@@ -161,6 +171,14 @@ class _Reader:
         if value is None or op_name(value) != "permute_dims" or integers(value.attrs.axes) != [0, 2, 3, 1]:
             return None
         return value.args[0] if isinstance(value.args[0], relax.Var) else None
+
+    def mean_of(self, variable: relax.Var) -> relax.Var | None:
+        """The mean over the rows and columns of a picture, where nothing else reads the picture."""
+        reader = self.only_reader(variable)
+        value = None if reader is None else self.definitions[reader]
+        if value is None or op_name(value) != "mean" or value.attrs.axis is None or not value.attrs.keepdims:
+            return None
+        return reader if sorted(axis % 4 for axis in integers(value.attrs.axis)) == [1, 2] else None
 
     def only_reader(self, variable: relax.Var) -> relax.Var | None:
         readers = self._readers[variable]

@@ -19,6 +19,7 @@ inside a row: the blocks ``sum_i`` and ``write_i`` of each stage, in a scope of 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from math import prod
 from textwrap import indent
@@ -32,6 +33,8 @@ from schedules.windows.stages import Bias, Chain, Clip, Kind, Picture, Residual,
 
 _FILL = {Kind.MAX_POOL: "T.float32(-3.4028234663852886e38)"}
 """What padding is for the stage that reads it; zero for all others."""
+_LANES = 64
+"""Channels of a mean that are added up in one statement; LLVM takes as many vectors as it needs."""
 _MULTIPLE = 64
 """Rows of padding above a picture are fewer than this many rings."""
 
@@ -71,7 +74,7 @@ def parameters_of(chain: Chain, plan: RowPlan) -> list[Parameter]:
                     found.append(Parameter(name=name, role="scale", stage=index, shape=(channels,)))
                 case Residual(is_chain_input=False):
                     found.append(Parameter(name=name, role="residual", stage=index, shape=_nhwc(stage.output)))
-    found.append(Parameter(name="y", role="output", stage=len(chain.stages) - 1, shape=_nhwc(chain.output)))
+    found.append(Parameter(name="y", role="output", stage=len(chain.stages) - 1, shape=_nhwc(chain.result)))
     for index, ring in enumerate(plan.rings):
         shape = (plan.strips, ring.rows, ring_columns(chain, index), chain.stages[index].output.channels)
         found.append(Parameter(name=f"ring{index}", role="ring", stage=index, shape=shape))
@@ -128,8 +131,11 @@ def computed_macs(chain: Chain, plan: RowPlan) -> int:
 def lower(chain: Chain, plan: RowPlan) -> PrimFunc:
     """The function of a chain computed by a plan, unscheduled.
 
-    Raises ValueError for a chain whose first stage reads beyond its input: that has no padding, a copy of it would.
+    Raises ValueError for a chain whose first stage reads beyond its input (that has no padding, a copy of it would),
+    and for strips of a chain that averages: each would have a mean of its own.
     """
+    if chain.averages and plan.strips > 1:
+        raise ValueError(f"a mean over {plan.strips} strips would be {plan.strips} means")
     if reads_padding(chain.stages[0], chain.source):
         raise ValueError(f"the first stage reads beyond its input of {chain.source}; put a copy in front of it")
     return tvm.script.from_source(source_of(chain, plan), extra_vars={"T": T})
@@ -182,12 +188,38 @@ def _rows(chain: Chain, plan: RowPlan, index: int, *, count: int, row: str, cond
     if stage.kind is not Kind.COPY:
         body += f"sums = T.sblock_alloc_buffer(({width}, {channels}))\n" + _sums(chain, plan, index, row=row)
     body += (
-        f"for w, c in T.grid({width}, {channels}):\n"
-        f'    with T.sblock("write{index}"):\n'
-        '        vw, vc = T.axis.remap("SS", [w, c])\n'
-        f"        {_target(chain, plan, index, row=row)} = {_value(chain, plan, index, row=row)}\n"
+        _mean(chain, index, row=row)
+        if chain.averages and index == len(plan.rings)
+        else (
+            f"for w, c in T.grid({width}, {channels}):\n"
+            f'    with T.sblock("write{index}"):\n'
+            '        vw, vc = T.axis.remap("SS", [w, c])\n'
+            f"        {_target(chain, plan, index, row=row)} = {_value(chain, index, row=row)}\n"
+        )
     )
     return f'for r in range({count}):\n    with T.sblock("rows{index}"):\n{indent(body, " " * 8)}'
+
+
+def _mean(chain: Chain, index: int, *, row: str) -> str:
+    """Add a row's part to the mean over the picture."""
+    width, channels, value = chain.output.columns, chain.output.channels, _value(chain, index, row=row)
+    share, lanes = 1 / (chain.output.rows * width), math.gcd(channels, _LANES)
+    return (
+        f"row_sum = T.sblock_alloc_buffer(({channels},))\n"
+        f"for w, c in T.grid({width}, {channels}):\n"
+        f'    with T.sblock("write{index}"):\n'
+        '        vw, vc = T.axis.remap("RS", [w, c])\n'
+        "        with T.init():\n"
+        "            row_sum[vc] = T.float32(0)\n"
+        f"        row_sum[vc] = row_sum[vc] + {value}\n"
+        # No schedule may touch a block that reads what it writes.
+        f"for c0 in range({channels // lanes}):\n"
+        f"    for c1 in T.vectorized({lanes}):\n"
+        '        with T.sblock("mean"):\n'
+        f"            vc = T.axis.spatial({channels}, c0 * {lanes} + c1)\n"
+        f"            y[0, 0, 0, vc] = T.Select({row} == 0, T.float32(0), y[0, 0, 0, vc])"
+        f" + row_sum[vc] * T.float32({share!r})\n"
+    )
 
 
 def _sums(chain: Chain, plan: RowPlan, index: int, *, row: str) -> str:
@@ -245,7 +277,7 @@ def _target(chain: Chain, plan: RowPlan, index: int, *, row: str) -> str:
     return f"ring{index}[vs, {_place(plan.rings[index], row)}, vw + {chain.stages[index + 1].across.before}, vc]"
 
 
-def _value(chain: Chain, plan: RowPlan, index: int, *, row: str) -> str:
+def _value(chain: Chain, index: int, *, row: str) -> str:
     stage = chain.stages[index]
     value = _source(chain, row, "vw", "vc") if stage.kind is Kind.COPY else "sums[vw, vc]"
     if stage.kind is Kind.AVERAGE_POOL:

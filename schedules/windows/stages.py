@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from schedules.windows.rows import Window
@@ -85,16 +85,24 @@ class Stage:
 class Chain:
     """Stages in their order, and the picture that the first one reads. Element type is float32.
 
-    A planar source lies channel after channel (NCHW), as networks get it from outside: its first stage is a copy.
+    A planar source lies channel after channel (NCHW), as networks get it from outside: its first stage is a copy. Of a
+    chain that averages only the mean over all rows and columns is kept, of every channel of the last stage.
     """
 
     source: Picture
     stages: tuple[Stage, ...]
     is_planar: bool = False
+    averages: bool = False
 
     @property
     def output(self) -> Picture:
+        """What the last stage computes, row by row."""
         return self.stages[-1].output
+
+    @property
+    def result(self) -> Picture:
+        """What is written in the end."""
+        return replace(self.output, rows=1, columns=1) if self.averages else self.output
 
     def read_by(self, stage: int) -> Picture:
         """What a stage reads."""

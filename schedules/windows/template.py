@@ -29,7 +29,8 @@ def schedule_chain(sch: Schedule) -> None:
                 for w1 in unroll(W1): for c1 in vectorized(C1): sums[w1, c1] += ring[...] * k[...]
             for w1 in unroll(W1): for c1 in vectorized(C1): next_ring[...] = max(sums[w1, c1] + bias[...], 0)
 
-    Channels outermost: a tile's weights stay in the first-level cache for the whole row.
+    Channels outermost: a tile's weights stay in the first-level cache for the whole row. Where the chain averages, the
+    last stage adds up its pixels instead of storing them.
     """
     names = block_names(sch.mod)
     for index in range(sum(name.startswith("write") for name in names)):

@@ -124,3 +124,23 @@ def test_a_network_without_windows_has_one_way() -> None:
     needs = MemoryNeeds(alone)
     assert needs.peaks == {}
     assert needs.least_bytes == needs.planned_bytes({}) > 0
+
+
+def test_the_mean_behind_a_chain_is_taken_row_by_row() -> None:
+    n = Network(seed=8)
+    t = n.node("Relu", n.conv("x", inputs=8, outputs=16, strides=[2, 2]))
+    t = n.node("Relu", n.conv(t, inputs=16, outputs=64, kernel=1))
+    flat = n.node("Flatten", n.node("GlobalAveragePool", t))
+    model = n.model(n.node("MatMul", flat, n.weight(64, 10)), shape=(1, 8, 17, 15))
+    averaging = Ways(prepare(networks.imported(model)), spec(), every_chain=True)
+    ((choice, way),) = averaging.smallest_plans.items()
+    assert way == "windows 1×1 with mean"
+    needs = MemoryNeeds(averaging)
+    assert needs.alive_bytes({choice: way}) < 4 * 64 * 9 * 8 < needs.alive_bytes({choice: "windows 1×1"})
+    values = networks.example_input(model)
+    (expected,) = networks.reference(model, values)
+    for each in averaging.choices[choice]:
+        (output,) = building.run(building.built(averaging.fused({choice: each})), values)
+        assert building.relative_error(output, expected) < 1e-5
+    ((part,),) = [each["parts"] for each in averaging.windows({choice: way})]  # type: ignore[misc]
+    assert [each["operator"] for each in part["operators"]][-1] == "mean"

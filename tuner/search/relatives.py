@@ -88,10 +88,10 @@ def assembled_drafts(tasks: Iterable[Sequence[Measured]], spaces: Sequence[Decis
         by_stage = [(stage, known.get(_identity(space, stage), [])) for stage in space.stages]
         if not by_stage or not all(tiles for _, tiles in by_stage):
             continue
-        for rank in range(min(KEPT, max(len(tiles) for _, tiles in by_stage))):
+        for place in range(min(KEPT, max(len(tiles) for _, tiles in by_stage))):
             decisions: list[tuple[int, ...]] = [()] * len(space.genes)
             for stage, tiles in by_stage:
-                chosen = tiles[min(rank, len(tiles) - 1)]
+                chosen = tiles[min(place, len(tiles) - 1)]
                 decisions[stage.pixels], decisions[stage.channels] = chosen.pixels, chosen.channels
             genome = space.genome(tuple(decisions))
             if genome is not None:

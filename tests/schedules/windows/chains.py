@@ -66,7 +66,7 @@ def chains(draw: st.DrawFn) -> Chain:
         before = stages[-1].output if stages else source
         made = draw(_stages(before, is_first=not stages))
         stages.append(made)
-    return Chain(source=source, stages=tuple(stages))
+    return Chain(source=source, stages=tuple(stages), averages=draw(st.sampled_from([False, False, False, True])))
 
 
 @st.composite
@@ -126,7 +126,7 @@ def expected(chain: Chain, values: dict[str, Array]) -> Array:
                 case Residual():
                     assert constants is not None
                     current = current + constants[0]
-    return current
+    return current.mean(axis=(0, 1), keepdims=True) if chain.averages else current
 
 
 def _operator(each: Stage, source: Array, weights: Array | None) -> Array:
