@@ -296,14 +296,19 @@ class _Job:
         """What to build: by the fastest ways that keep the limit, and by windows wherever they come near."""
         possible, totals, self._front = self._limit.choose(tasks, tuning.loop.best_us)
         compared_us = measured_completely(totals)
+        tunable = [task.tuning for task in tasks if task.tunable]
         known: dict[str, Record] = {}
+        defaults: dict[str, list[str]] = {}
 
         def planned(ways: Mapping[str, str]) -> Plan:
-            tunable = [task.tuning for task in tasks if task.tunable]
             winners = finals.choose(tunable, ways, known=known)
             known.update(winners)
-            defaults = {task.key: tuning.default_traces(task) for task in tunable if task.key not in winners}
-            return Plan(ways=ways, compared_us=compared_us, winners=winners, defaults=defaults)
+            # Of tasks that these ways do without too: they are needed where a wrong network is built in the usual way.
+            for task in tunable:
+                if task.key not in winners and task.key not in defaults:
+                    defaults[task.key] = tuning.default_traces(task)
+            own = {key: traces for key, traces in defaults.items() if key not in winners}
+            return Plan(ways=ways, compared_us=compared_us, winners=winners, defaults=own)
 
         plan = planned(possible[0])
         for ways in possible[1:]:
