@@ -3,7 +3,8 @@
     python benchmarks/memory.py [--networks mobilenet_v2,resnet18,…] [--minutes 3] [--threads 2] [--rows FILE]
 
 Every network is tuned without windows first, then under memory limits, with the records of the jobs before: under the
-smallest limit that is feasible, and where that is more than five times less, under five times less too. Then the
+smallest limit that is feasible, and where that is more than five times less, under five times less too. In the end it
+is tuned without windows again, with everything that was learned: that is what the others are compared with. Then the
 modules run in turns (`tuner.compare`), same inputs, same threads. All fp32; whole jobs, as `tuner.tune` runs them.
 
 ``peak_bytes_before`` and ``peak_bytes_after`` are what the two builds allocate beside weights, input and output
@@ -20,7 +21,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -96,8 +97,8 @@ class Built:
 Tune = Callable[..., Built]
 
 
-def measure_network(name: str, minutes: float, threads: int) -> Iterator[Row]:
-    """A row for every limit, as it is finished. Raises `TesseraError` where a job fails."""
+def measure_network(name: str, minutes: float, threads: int) -> list[Row]:
+    """A row for every limit. Raises `TesseraError` where a job fails."""
     with tempfile.TemporaryDirectory(prefix="memory-") as directory, on_cores(threads):
         workspace = Path(directory)
         tuned = partial(
@@ -107,10 +108,14 @@ def measure_network(name: str, minutes: float, threads: int) -> Iterator[Row]:
             store=MemoryRecordStore(),
             models=MemoryCostModelStore(),
         )
+        first = tuned(workspace / "first", windows=False)
+        builds = {
+            label: _limited(tuned, workspace / label, limit_bytes)
+            for label, limit_bytes in _limits(tuned, first).items()
+        }
+        # Last, with the records of all others: its functions have been searched for longest.
         before = tuned(workspace / "before", windows=False)
-        for label, limit in _limits(tuned, before).items():
-            after = _limited(tuned, workspace / label, limit)
-            yield _row(name, label, threads, minutes, before, after, workspace)
+        return [_row(name, label, threads, minutes, before, after, workspace) for label, after in builds.items()]
 
 
 def _limited(tuned: Tune, work_dir: Path, limit_bytes: int) -> Built:
