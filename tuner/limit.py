@@ -63,7 +63,7 @@ class MemoryLimit:
         if self.limit_bytes is None:
             return [choose_ways(known)], totals, front
         possible: list[dict[str, str]] = []
-        for peak_bytes in reversed(self.needs.thresholds):
+        for peak_bytes in [*reversed(self.needs.thresholds), 0]:  # in the end the smallest of each, whatever it costs
             ways = self.needs.fastest_within(min(peak_bytes, self.limit_bytes), totals)
             if ways not in possible:
                 possible.append(ways)

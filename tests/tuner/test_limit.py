@@ -36,7 +36,8 @@ def test_ways_that_may_keep_a_limit_come_fastest_first() -> None:
     known = [(task.tuning, latency_us[task.tuning.key]) for task in tasks]
     for faster, smaller in itertools.pairwise(possible):
         assert network_us(known, faster) <= network_us(known, smaller)
-        assert limit.needs.alive_bytes(faster) > limit.needs.alive_bytes(smaller)
+        assert limit.needs.alive_bytes(faster) >= limit.needs.alive_bytes(smaller)
+    assert limit.needs.planned_bytes(possible[-1]) == limit.needs.least_bytes
     assert totals.keys() == {choice for ways in possible for choice in ways}
     assert min(point.peak_bytes for point in front) <= limit_bytes
 
