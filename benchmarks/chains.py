@@ -51,25 +51,26 @@ _ROUNDS = 7
 
 
 def network(name: str) -> onnx.ModelProto:
-    """The chain between two activations, so that it reads and writes tensors of the network."""
+    """The chain behind a convolution that something else reads too, so that it begins there and in channels-last."""
     builder = importlib.import_module("network_builder").NetworkBuilder(seed=1)
-    start = builder.node("Sigmoid", ["x"], "start")
+    start = builder.convolution("start", "x", inputs=3, outputs=16, kernel=1)
+    builder.node("Sigmoid", [start], "side")
     if name == "residual_112":
-        shape, outputs = [1, 16, 112, 112], [1, 24, 56, 56]
+        rows, columns, last = 112, 112, [1, 24, 56, 56]
         wide = builder.convolution("expand", start, inputs=16, outputs=96, kernel=1)
         wide = builder.node("Relu", [wide], "expand.relu")
         deep = builder.convolution("depthwise", wide, inputs=96, outputs=96, kernel=3, stride=2, groups=96)
         deep = builder.node("Relu", [deep], "depthwise.relu")
-        end = builder.convolution("project", deep, inputs=96, outputs=24, kernel=1, gain=1.0)
+        builder.convolution("y", deep, inputs=96, outputs=24, kernel=1, gain=1.0)
     else:
         rows, columns = (540, 960) if name == "depthwise_540p" else (1080, 1920)
-        shape = outputs = [1, 16, rows, columns]
-        end = start
-        for number in (1, 2):
-            flow = builder.convolution(f"conv{number}", end, inputs=16, outputs=16, kernel=3, groups=16)
-            end = builder.node("Relu", [flow], f"relu{number}")
-    builder.node("Sigmoid", [end], "y")
-    model: onnx.ModelProto = builder.model(name, inputs={"x": shape}, outputs={"y": outputs})
+        last = [1, 16, rows, columns]
+        flow = builder.convolution("first", start, inputs=16, outputs=16, kernel=3, groups=16)
+        flow = builder.node("Relu", [flow], "first.relu")
+        flow = builder.convolution("second", flow, inputs=16, outputs=16, kernel=3, groups=16)
+        builder.node("Relu", [flow], "y")
+    outputs = {"y": last, "side": [1, 16, rows, columns]}
+    model: onnx.ModelProto = builder.model(name, inputs={"x": [1, 3, rows, columns]}, outputs=outputs)
     return model
 
 
@@ -119,8 +120,14 @@ def measure_chain(name: str, threads: int, seconds: float) -> Row:
 
 
 def _own(tasks: Sequence[TuningTask], ways: Mapping[str, str]) -> list[TuningTask]:
-    """The tasks that only this way needs."""
-    return [task for task in tasks if calls(task, ways) and all(use.alternative is not None for use in task.uses)]
+    """The tasks that this way needs and others may not; the output's transposition is the same behind all of them."""
+    return [
+        task
+        for task in tasks
+        if calls(task, ways)
+        and all(use.alternative is not None for use in task.uses)
+        and not task.name.removeprefix("fused_").startswith("transpose")
+    ]
 
 
 def _timed(
