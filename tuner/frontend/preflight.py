@@ -34,7 +34,7 @@ class PreflightReport:
     two), ``weights_bytes`` the folded constants, ``peak_activation_bytes`` the most that is alive at once
     without sliding windows, ``seconds_per_100_trials`` a rough figure for planning. ``least_memory_bytes`` is what a
     run takes beside weights and inputs with sliding windows wherever they can be, workspaces of functions not counted:
-    from there on, a memory limit can be kept. Only `check_model` finds it, where shapes are known.
+    about from there on, a memory limit can be kept. Only `check_model` finds it, where shapes are known.
     """
 
     operators: dict[str, int]
