@@ -30,7 +30,6 @@ class MemoryLimit:
         self, prepared: tvm.IRModule, spec: TargetSpec, limit_bytes: int | None, *, windows: bool = True
     ) -> None:
         self.limit_bytes = limit_bytes
-        self._spec = spec
         needed: list[str] = []
         if limit_bytes is not None:
             every = MemoryNeeds(Ways(prepared, spec, every_chain=True, windows=windows))

@@ -6,12 +6,13 @@ import math
 from typing import Any
 
 import tvm
-from tvm import relax, s_tir, transform
+from tvm import relax
 from tvm.ir import IRModule
 from tvm.s_tir import SBlock, SBlockRealize
 from tvm.tirx import IntImm, PrimFunc
 
 from schedules.graph.rewrite import OPAQUE, Walk, op_name, rewrite_main, static_shape
+from schedules.memory.workspace import with_final_extents
 
 _WORTH_LIFTING_BYTES = 4096
 
@@ -31,9 +32,7 @@ def lift_workspaces(mod: IRModule) -> IRModule:
         (y, padded) = call_tir(conv, (x, w))          # so does the network, where there is room
     """
     functions = {name: body for name, body in mod.functions.items() if isinstance(body, PrimFunc)}
-    lifted = {
-        name.name_hint: _lifted(body) for name, body in _with_final_extents(IRModule(functions)).functions.items()
-    }
+    lifted = {name.name_hint: _lifted(body) for name, body in with_final_extents(IRModule(functions)).functions.items()}
 
     def rule(walk: Walk, _variable: relax.Var, value: relax.Expr) -> relax.Expr | None:
         if op_name(value) != "call_tir" or len(value.args) != 2 or static_shape(value) is None:
@@ -46,19 +45,6 @@ def lift_workspaces(mod: IRModule) -> IRModule:
         return walk.emit_function(function, *value.args[1].fields, name=name, types=types, pattern=OPAQUE)
 
     return rewrite_main(mod, rule) if any(workspaces for _, workspaces in lifted.values()) else mod
-
-
-def _with_final_extents(functions: IRModule) -> IRModule:
-    """The functions as far on their way to LLVM as their buffers need for their final places and extents."""
-    return transform.Sequential(
-        [
-            s_tir.transform.CanonicalizeLoop(),
-            s_tir.transform.LowerInitBlock(),
-            s_tir.transform.PlanAndUpdateBufferAllocationLocation(),
-            s_tir.transform.ConvertBlocksToOpaque(),
-            s_tir.transform.CompactBufferAllocation(),
-        ]
-    )(functions)
 
 
 def _lifted(function: PrimFunc) -> tuple[PrimFunc, list[relax.TensorType]]:

@@ -35,8 +35,8 @@ def workspace_bytes(mod: IRModule, *, threads: int) -> int:
     return sum(calling) + (threads - 1) * sum(other)
 
 
-def _with_allocations(mod: IRModule) -> IRModule:
-    """The functions as far on their way to LLVM as it takes for their buffers to have their final extents."""
+def with_final_extents(functions: IRModule) -> IRModule:
+    """Scheduled functions as far on their way to LLVM as their buffers need for their final places and extents."""
     return transform.Sequential(
         [
             s_tir.transform.CanonicalizeLoop(),
@@ -44,6 +44,14 @@ def _with_allocations(mod: IRModule) -> IRModule:
             s_tir.transform.PlanAndUpdateBufferAllocationLocation(),
             s_tir.transform.ConvertBlocksToOpaque(),
             s_tir.transform.CompactBufferAllocation(),
+        ]
+    )(functions)
+
+
+def _with_allocations(functions: IRModule) -> IRModule:
+    """Further on the same way, to the allocations that are left when buffers have been reused."""
+    return transform.Sequential(
+        [
             s_tir.transform.LowerMatchBuffer(),
             s_tir.transform.StmtSimplify(),
             s_tir.transform.LowerOpaqueBlock(),
@@ -51,7 +59,7 @@ def _with_allocations(mod: IRModule) -> IRModule:
             tirx.transform.VectorizeLoop(True),
             tirx.transform.StorageRewrite(),
         ]
-    )(mod)
+    )(with_final_extents(functions))
 
 
 def _need(statement: Any) -> tuple[Pieces, Pieces]:

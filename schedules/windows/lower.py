@@ -19,9 +19,8 @@ inside a row: the blocks ``sum_i`` and ``write_i`` of each stage, in a scope of 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from math import prod
+from math import gcd, prod
 from textwrap import indent
 
 import tvm
@@ -203,7 +202,7 @@ def _rows(chain: Chain, plan: RowPlan, index: int, *, count: int, row: str, cond
 def _mean(chain: Chain, index: int, *, row: str) -> str:
     """Add a row's part to the mean over the picture."""
     width, channels, value = chain.output.columns, chain.output.channels, _value(chain, index, row=row)
-    share, lanes = 1 / (chain.output.rows * width), math.gcd(channels, _LANES)
+    share, lanes = 1 / (chain.output.rows * width), gcd(channels, _LANES)
     return (
         f"row_sum = T.sblock_alloc_buffer(({channels},))\n"
         f"for w, c in T.grid({width}, {channels}):\n"

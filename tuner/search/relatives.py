@@ -74,6 +74,8 @@ def related_drafts(
 def assembled_drafts(tasks: Iterable[Sequence[Measured]], spaces: Sequence[DecisionSpace]) -> list[Draft]:
     """Schedules of chains put together from the fastest ones of other chains with the same stages: first with the best
     of each stage, then with the second best, and so on. None where a stage is in no other chain."""
+    if not any(space.stages for space in spaces):
+        return []
     known: dict[tuple[object, ...], list[StageTiles]] = {}
     # Shorter chains first: their tiles were searched more thoroughly.
     chains = sorted((schedules for schedules in tasks if schedules), key=lambda schedules: len(schedules[0].tiles))
