@@ -1,11 +1,13 @@
 """Memory by sliding windows: peak activation bytes and latency of whole networks without and with them.
 
-    python benchmarks/memory.py [--networks mobilenet_v2,resnet18,…] [--minutes 3] [--threads 2] [--rows FILE]
+    python benchmarks/memory.py [--networks mobilenet_v2,resnet18,…] [--less 5,8] [--minutes 3] [--threads 2]
+                                [--rows FILE]
 
-Every network is tuned without windows first, then under memory limits, with the records of the jobs before: under the
-smallest limit that is feasible, and where that is more than five times less, under five times less too. In the end it
-is tuned without windows again, with everything that was learned: that is what the others are compared with. Then the
-modules run in turns (`tuner.compare`), same inputs, same threads. All fp32; whole jobs, as `tuner.tune` runs them.
+Every network is tuned without windows first, then under memory limits, with the records of the jobs before: under a
+fifth of what it took without windows (and other shares, as ``--less`` says) where that is feasible, and under the
+smallest limit that is. In the end it is tuned without windows again, with everything that was learned: that is what the
+others are compared with. Then the modules run in turns (`tuner.compare`), same inputs, same threads. All fp32; whole
+jobs, as `tuner.tune` runs them.
 
 ``peak_bytes_before`` and ``peak_bytes_after`` are what the two builds allocate beside weights, input and output
 (tensors and the workspaces of functions); ``…_with_io`` count input and output too. ``int8_bytes_after`` is the peak
@@ -21,7 +23,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,7 +45,6 @@ from tuner.targets import host_target
 from tuner.tune import tune
 
 _TIMING_BUDGET_S = 40.0
-_WANTED_RATIO = 5.0
 # Workspaces of functions are known only when they are scheduled: a limit at the very least would often be broken.
 _ROOM = 1.05
 
@@ -97,7 +98,7 @@ class Built:
 Tune = Callable[..., Built]
 
 
-def measure_network(name: str, minutes: float, threads: int) -> list[Row]:
+def measure_network(name: str, minutes: float, threads: int, less: Sequence[float]) -> list[Row]:
     """A row for every limit. Raises `TesseraError` where a job fails."""
     with tempfile.TemporaryDirectory(prefix="memory-") as directory, on_cores(threads):
         workspace = Path(directory)
@@ -111,7 +112,7 @@ def measure_network(name: str, minutes: float, threads: int) -> list[Row]:
         first = tuned(workspace / "first", windows=False)
         builds = {
             label: _limited(tuned, workspace / label, limit_bytes)
-            for label, limit_bytes in _limits(tuned, first).items()
+            for label, limit_bytes in _limits(tuned, first, less).items()
         }
         # Last, with the records of all others: its functions have been searched for longest.
         before = tuned(workspace / "before", windows=False)
@@ -131,16 +132,15 @@ def _least_bytes(error: MemoryLimitError) -> int:
     return int(_ROOM * int(str(error.details["least_bytes"])))
 
 
-def _limits(tuned: Tune, before: Built) -> dict[str, int]:
-    """Limits by what they are: the smallest feasible one, and five times less than without windows."""
-    output_bytes = int(before.memory["output_bytes"])
+def _limits(tuned: Tune, before: Built, less: Sequence[float]) -> dict[str, int]:
+    """Limits by what they are: so many times less than without windows where that is feasible, and the smallest."""
     try:
         tuned(before.bundle.parent / "least", limit_bytes=1)
     except MemoryLimitError as error:
         least_bytes = _least_bytes(error)
-    wanted_bytes = int(before.peak_bytes / _WANTED_RATIO) + output_bytes
-    limits = {"smallest": least_bytes}
-    return {"fifth": wanted_bytes, **limits} if wanted_bytes > _ROOM * least_bytes else limits
+    limits = {f"1/{ratio:g}": int(before.peak_bytes / ratio + int(before.memory["output_bytes"])) for ratio in less}
+    limits = {label: limit_bytes for label, limit_bytes in limits.items() if limit_bytes > least_bytes}
+    return {**limits, "smallest": least_bytes}
 
 
 def _tuned(
@@ -217,17 +217,19 @@ def table(rows: list[Row]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--networks", default=",".join(MEMORY_NETWORKS), help="comma-separated")
+    parser.add_argument("--less", default="5", help="limits: comma-separated, so many times less than without windows")
     parser.add_argument("--minutes", type=float, default=3.0, help="longest search of each job")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rows", type=Path, help="keep finished rows in this file (JSON lines) and go on from it")
     arguments = parser.parse_args()
+    less = [float(ratio) for ratio in arguments.less.split(",")]
     rows = read_rows(arguments.rows)
     complete = True
     for name in chosen_networks(arguments.networks, MEMORY_NETWORKS):
         if any(row["network"] == name and row["threads"] == arguments.threads for row in rows):
             continue
         try:
-            for row in measure_network(name, arguments.minutes, arguments.threads):
+            for row in measure_network(name, arguments.minutes, arguments.threads, less):
                 keep_row(arguments.rows, row)
                 rows.append(row)
                 print(table([row]), file=sys.stderr, flush=True)

@@ -16,7 +16,7 @@ from tuner.targets import TargetSpec
 from tuner.tasks import ExtractedTask
 from tuner.ways import Ways
 
-# Parts that come as near to the limit as this may break it when storages and workspaces are counted.
+# Parts that come nearer to the limit than this may break it when storages and workspaces are counted.
 _NEAR = 0.6
 
 
@@ -40,10 +40,14 @@ class MemoryLimit:
         self.needs = MemoryNeeds(self.ways)
 
     def allowed(self, tasks: Sequence[ExtractedTask]) -> list[ExtractedTask]:
-        """The tasks without those that only ways need that the limit forbids."""
+        """The tasks without those that only ways need that the limit forbids, or that save more than it asks for."""
         if self.limit_bytes is None:
             return list(tasks)
         allowed = self.needs.within(self.limit_bytes)
+        for choice, ways in allowed.items():
+            peaks = self.needs.peaks[choice]
+            enough = [way for way in self.ways.frugal(choice) if way in ways and peaks[way] <= _NEAR * self.limit_bytes]
+            allowed[choice] = [way for way in ways if way not in enough[1:]]
         return without(tasks, lambda each: each.way not in allowed.get(each.choice, [each.way]))
 
     def choose(

@@ -20,9 +20,10 @@ from schedules.graph.rewrite import Rule, rewrite_main
 from schedules.graph.windows import Windows, windows_rule
 from schedules.graph.winograd import winograd_convolutions, winograd_rule
 from schedules.memory.storages import aligned
+from schedules.windows.columns import least_tiles
 from schedules.windows.describe import described
 from schedules.windows.find import FoundChain, find_chains
-from schedules.windows.lower import ring_sizes
+from schedules.windows.lower import computed_macs, ring_sizes
 from schedules.windows.rows import RowPlan, plan_rows
 from schedules.windows.stages import Chain
 from schedules.winograd import WINOGRAD, ConvolutionShape
@@ -36,6 +37,9 @@ _TRIALS_PER_FUNCTION = 8
 _SECONDS_PER_FUNCTION = 0.5
 _MIN_TIME_S = 60.0
 _ROWS_PER_STEP = (1, 4)
+_TILES = (1, 2, 3, 4)
+# Columns at the seams of tiles are computed again: what multiplies more than this often is for nobody.
+_MAX_MAC_RATIO = 1.5
 # A chain whose tensors stay in the cache may be slower alone by as much and faster in its network.
 _NEAR = 1.5
 _USUAL_L2_BYTES = 1024 * 1024
@@ -54,6 +58,22 @@ class _Part:
 
     def of(self, chain: FoundChain) -> FoundChain:
         return chain.part(self.start, self.end, averages=self.averages)
+
+    def ring_bytes(self, chain: FoundChain) -> int:
+        return sum(map(aligned, ring_sizes(self.of(chain).chain, self.plan)))
+
+
+def _held_bytes(found: FoundChain, parts: Sequence[_Part]) -> int:
+    """The most that parts hold at a time, what the rest of the network holds meanwhile not counted."""
+    chains = [(part.of(found).chain, part) for part in parts]
+    return max(
+        (0 if chain.is_planar else 4 * chain.source.elements) + part.ring_bytes(found) + 4 * chain.result.elements
+        for chain, part in chains
+    )
+
+
+def _computed_macs(found: FoundChain, parts: Sequence[_Part]) -> int:
+    return sum(computed_macs(part.of(found).chain, part.plan) for part in parts)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -75,25 +95,13 @@ class _Choice:
         """All but the usual one."""
         return [*([WINOGRAD] if self.convolutions else []), *self.plans]
 
-    def ring_bytes(self, part: _Part) -> int:
-        """The rings of a part."""
-        return sum(map(aligned, ring_sizes(part.of(self.chains[0]).chain, part.plan)))
-
-    def held_bytes(self, way: str) -> int:
-        """The most that a way by windows holds at a time, what the rest of the network holds meanwhile not counted."""
-        chains = [(part.of(self.chains[0]).chain, part) for part in self.plans[way]]
-        return max(
-            (0 if chain.is_planar else 4 * chain.source.elements) + self.ring_bytes(part) + 4 * chain.result.elements
-            for chain, part in chains
-        )
-
 
 class Ways:
     """The fused forms of one prepared network (`schedules.graph.pipeline.prepare`) on a target.
 
     Chains are choices where windows may make them faster: where a tensor between their operators does not fit a core's
-    second-level cache. For memory limits all of them are, or those that are ``needed``, by their names. Without
-    ``windows`` none is.
+    second-level cache. For memory limits all of them are, or those that are ``needed``, by their names; these have more
+    ways for little memory. Without ``windows`` none is.
     """
 
     def __init__(
@@ -107,9 +115,14 @@ class Ways:
     ) -> None:
         self._prepared = prepared
         self._fuse = partial(fuse, target=Target(spec.tvm), vector_bits=spec.vector_bits)
-        least_bytes = 0 if every_chain else spec.cache_bytes.get("l2", _USUAL_L2_BYTES)
         chains = find_chains(prepared) if windows else []
-        self._choices = _choices(prepared, chains, threads=spec.threads, least_bytes=least_bytes, needed=needed)
+        self._choices = _choices(
+            prepared,
+            chains,
+            threads=spec.threads,
+            least_bytes=spec.cache_bytes.get("l2", _USUAL_L2_BYTES),
+            needed=None if every_chain else needed,
+        )
         self.direct = self._fuse(prepared)
 
     @property
@@ -121,14 +134,22 @@ class Ways:
     def smallest_plans(self) -> dict[str, str]:
         """The plan that holds least of every choice that has plans."""
         return {
-            name: min(choice.plans, key=choice.held_bytes) for name, choice in self._choices.items() if choice.plans
+            name: min(choice.plans, key=lambda way: _held_bytes(choice.chains[0], choice.plans[way]))
+            for name, choice in self._choices.items()
+            if choice.plans
         }
+
+    def frugal(self, choice: str) -> list[str]:
+        """The ways of a choice in one strip: each holds less than the one before it and multiplies more."""
+        found = self._choices[choice]
+        ways = [way for way, parts in found.plans.items() if all(_is_frugal(part.plan) for part in parts)]
+        return sorted(ways, key=lambda way: -_held_bytes(found.chains[0], found.plans[way]))
 
     def ring_bytes(self, choice: str, way: str) -> int | None:
         """The rings of a chain that a way computes as one, without what is behind it; None for all other ways."""
         found = self._choices[choice]
         parts = found.plans.get(way, ())
-        return found.ring_bytes(parts[0]) if len(parts) == 1 and not parts[0].averages else None
+        return parts[0].ring_bytes(found.chains[0]) if len(parts) == 1 and not parts[0].averages else None
 
     def fused(self, ways: ChosenWays) -> tvm.IRModule:
         """The network with these ways, the usual one for every other choice."""
@@ -225,11 +246,12 @@ def _choices(
     *,
     threads: int,
     least_bytes: int,
-    needed: Collection[str],
+    needed: Collection[str] | None,
 ) -> dict[str, _Choice]:
     """Equal chains with their convolutions, then what convolutions are left, by their shape.
 
-    Of chains only those with a tensor of more than ``least_bytes`` between their operators, and those ``needed``.
+    Of chains only those with a tensor of more than ``least_bytes`` between their operators, and those ``needed``: all
+    of them are where it is None.
     """
     convolutions = winograd_convolutions(prepared)
     choices: dict[str, _Choice] = {}
@@ -239,10 +261,11 @@ def _choices(
         if kind not in names:
             names[kind] = _free(f"{chain.source}→{chain.output}, {len(found.stages)} operators", names.values())
         largest_bytes = max(4 * stage.output.elements for stage in chain.stages[:-1])
-        if largest_bytes <= least_bytes and names[kind] not in needed:
+        is_needed = needed is None or names[kind] in needed
+        if largest_bytes <= least_bytes and not is_needed:
             continue
         if names[kind] not in choices:
-            choices[names[kind]] = _Choice(plans=_plans(found, threads=threads))
+            choices[names[kind]] = _Choice(plans=_plans(found, threads=threads, is_needed=is_needed))
         choice = choices[names[kind]]
         choice.chains.append(found)
         choice.convolutions |= {each: convolutions.pop(each) for each in found.variables if each in convolutions}
@@ -251,38 +274,61 @@ def _choices(
     return choices
 
 
-def _plans(found: FoundChain, *, threads: int) -> dict[str, tuple[_Part, ...]]:
+def _plans(found: FoundChain, *, threads: int, is_needed: bool) -> dict[str, tuple[_Part, ...]]:
     """Parts by name of the way: the whole chain with a strip for each thread and few or more rows a step; the same in
     blocks, the small tensors between which are kept; and the whole chain in one strip, with the mean behind it, for
-    little memory."""
-    whole = [0, len(found.stages)]
-    wanted = [(whole, threads, step) for step in _ROWS_PER_STEP]
-    blocks = _cuts(found)
-    if len(blocks) > len(whole):
-        wanted += [(blocks, threads, step) for step in _ROWS_PER_STEP]
-    wanted.append((whole, 1, 1))
+    little memory. Where a memory limit needs it, that in blocks and in tiles too, as far as it trades multiplications
+    for memory."""
+    whole, blocks = [0, len(found.stages)], _cuts(found)
+    forms = [whole] if blocks == whole else [whole, blocks]
+    wanted = [_parts(found, cuts, strips=threads, rows_per_step=step) for cuts in forms for step in _ROWS_PER_STEP]
+    if is_needed:
+        wanted += _frugal(found, [_parts(found, cuts, tiles=tiles) for tiles in _TILES for cuts in forms])
+    else:
+        wanted.append(_parts(found, whole))
     plans: dict[str, tuple[_Part, ...]] = {}
-    for cuts, strips, step in wanted:
-        averages = found.mean is not None and (cuts, strips, step) == wanted[-1]
-        parts = tuple(
-            _Part(
-                start=start,
-                end=end,
-                plan=_plan(found.part(start, end).chain, strips=strips, rows_per_step=step),
-                averages=averages,
-            )
-            for start, end in itertools.pairwise(cuts)
-        )
+    for parts in wanted:
         if parts not in plans.values():
-            name = f"windows {parts[0].plan.strips}×{parts[0].plan.rows_per_step}"
+            plan = parts[0].plan
+            name = f"windows {plan.strips}×{plan.rows_per_step}"
             name += f" in {len(parts)}" if len(parts) > 1 else ""
-            plans[f"{name} with mean" if averages else name] = parts
+            name += f", {plan.tiles} tiles" if plan.tiles > 1 else ""
+            plans[f"{name} with mean" if parts[-1].averages else name] = parts
     return plans
 
 
-def _plan(chain: Chain, *, strips: int, rows_per_step: int) -> RowPlan:
-    windows = [stage.down for stage in chain.stages]
-    return plan_rows(windows, output_rows=chain.output.rows, rows_per_step=rows_per_step, strips=strips)
+def _parts(
+    found: FoundChain, cuts: Sequence[int], *, strips: int = 1, rows_per_step: int = 1, tiles: int = 1
+) -> tuple[_Part, ...]:
+    """The parts between the cuts. In one strip and tile the last one takes the mean behind it."""
+    parts = []
+    for start, end in itertools.pairwise(cuts):
+        chain = found.part(start, end).chain
+        plan = plan_rows(
+            [stage.down for stage in chain.stages],
+            output_rows=chain.output.rows,
+            rows_per_step=rows_per_step,
+            strips=strips,
+            tiles=least_tiles(chain.output.columns, tiles),
+        )
+        averages = _is_frugal(plan) and plan.tiles == 1 and found.mean is not None and end == len(found.stages)
+        parts.append(_Part(start=start, end=end, plan=plan, averages=averages))
+    return tuple(parts)
+
+
+def _is_frugal(plan: RowPlan) -> bool:
+    return plan.strips == plan.rows_per_step == 1
+
+
+def _frugal(found: FoundChain, every: Sequence[tuple[_Part, ...]]) -> list[tuple[_Part, ...]]:
+    """Those that hold less than any other with as few multiplications."""
+    most_macs = _MAX_MAC_RATIO * min(_computed_macs(found, parts) for parts in every)
+    kept: list[tuple[_Part, ...]] = []
+    for parts in sorted(every, key=lambda each: (_computed_macs(found, each), _held_bytes(found, each), len(each))):
+        is_less = not kept or _held_bytes(found, parts) < _held_bytes(found, kept[-1])
+        if is_less and _computed_macs(found, parts) <= most_macs:
+            kept.append(parts)
+    return kept
 
 
 def _cuts(found: FoundChain) -> list[int]:

@@ -9,7 +9,8 @@ from schedules.windows.stages import Chain
 
 def described(chain: Chain, plan: RowPlan) -> dict[str, object]:
     """A chain computed by a plan: what every operator writes (rows, columns, channels), and how many rows of it a ring
-    of each strip keeps; rings are in bytes for all strips together. The last operator writes the whole output.
+    of each strip keeps; rings are in bytes for all strips together, and ``tiles``
+    as wide as one of them. The last operator writes the whole output.
 
     ``macs`` are the multiplications of the chain, ``computed_macs`` those that the plan does.
     """
@@ -38,12 +39,14 @@ def described(chain: Chain, plan: RowPlan) -> dict[str, object]:
             }
         )
     macs = sum(
-        stage.macs(chain.read_by(index).channels) * stage.output.rows for index, stage in enumerate(chain.stages)
+        stage.macs(chain.read_by(index).channels) * stage.output.rows * stage.output.columns
+        for index, stage in enumerate(chain.stages)
     )
     return {
         "source": [chain.source.rows, chain.source.columns, chain.source.channels],
         "operators": operators,
         "strips": plan.strips,
+        "tiles": plan.tiles,
         "rows_per_step": plan.rows_per_step,
         "macs": macs,
         "computed_macs": computed_macs(chain, plan),

@@ -12,6 +12,9 @@ The loops, for two stages (a 1×1 and a 3×3 convolution)::
             for r in range(rows per step):
                 for w, co: sums[w, co] = Σ ring[(row + kh) % R, w + kw, ci] · k[kh, kw, ci, co]; out[row, w, co] = ...
 
+In tiles, all steps are done for each tile, and ``w`` counts its columns; what lies outside of the picture is filled
+where it would be computed.
+
 The rings and the order of rows are in the function from the start: no schedule has to make them (TVM's
 `rolling_buffer` does, and is easily wrong: docs/decisions/0006-sliding-windows.md). What is left to a schedule is
 inside a row: the blocks ``sum_i`` and ``write_i`` of each stage, in a scope of their own.
@@ -20,6 +23,7 @@ inside a row: the blocks ``sum_i`` and ``write_i`` of each stage, in a scope of 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import gcd, prod
 from textwrap import indent
 
@@ -27,6 +31,7 @@ import tvm
 from tvm.script import tirx as T
 from tvm.tirx import PrimFunc
 
+from schedules.windows.columns import Columns, plan_columns, tile_columns
 from schedules.windows.rows import Ring, RowPlan, computed_rows
 from schedules.windows.stages import Bias, Chain, Clip, Kind, Picture, Residual, Scale, Stage
 
@@ -75,7 +80,7 @@ def parameters_of(chain: Chain, plan: RowPlan) -> list[Parameter]:
                     found.append(Parameter(name=name, role="residual", stage=index, shape=_nhwc(stage.output)))
     found.append(Parameter(name="y", role="output", stage=len(chain.stages) - 1, shape=_nhwc(chain.result)))
     for index, ring in enumerate(plan.rings):
-        shape = (plan.strips, ring.rows, ring_columns(chain, index), chain.stages[index].output.channels)
+        shape = (plan.strips, ring.rows, columns_of(chain, plan)[index].kept, chain.stages[index].output.channels)
         found.append(Parameter(name=f"ring{index}", role="ring", stage=index, shape=shape))
     return found
 
@@ -91,18 +96,11 @@ def reads_padding(stage: Stage, source: Picture) -> bool:
     )
 
 
-def ring_columns(chain: Chain, index: int) -> int:
-    """Columns of the ring behind stage ``index``, the next stage's padding included."""
-    after = chain.stages[index + 1]
-    return after.across.rows(after.output.columns)
-
-
-def computed_columns(chain: Chain, index: int) -> int:
-    """Columns that stage ``index`` computes: a next stage with a stride may not read the last ones."""
-    columns = chain.stages[index].output.columns
-    if index == len(chain.stages) - 1:
-        return columns
-    return min(columns, ring_columns(chain, index) - chain.stages[index + 1].across.before)
+@lru_cache(maxsize=1024)
+def columns_of(chain: Chain, plan: RowPlan) -> tuple[Columns, ...]:
+    """The columns of every stage."""
+    windows, outputs = [stage.across for stage in chain.stages], [stage.output.columns for stage in chain.stages]
+    return plan_columns(windows, outputs, tiles=plan.tiles)
 
 
 def ring_bytes(chain: Chain, plan: RowPlan) -> int:
@@ -117,13 +115,16 @@ def ring_sizes(chain: Chain, plan: RowPlan) -> list[int]:
 
 def computed_macs(chain: Chain, plan: RowPlan) -> int:
     """Multiplications that the plan really does, seams and recomputation included."""
-    total = chain.stages[-1].macs(chain.read_by(len(chain.stages) - 1).channels) * chain.output.rows
-    for index, ring in enumerate(plan.rings):
-        rows = sum(
-            len(computed_rows(plan, ring, height=chain.stages[index].output.rows, strip=strip))
-            for strip in range(plan.strips)
-        )
-        total += rows * chain.stages[index].macs(chain.read_by(index).channels)
+    total, columns = 0, columns_of(chain, plan)
+    for index, stage in enumerate(chain.stages):
+        rows = stage.output.rows
+        if index < len(plan.rings):
+            by_strip = (
+                computed_rows(plan, plan.rings[index], height=stage.output.rows, strip=strip)
+                for strip in range(plan.strips)
+            )
+            rows = sum(map(len, by_strip))
+        total += rows * plan.tiles * columns[index].computed * stage.macs(chain.read_by(index).channels)
     return total
 
 
@@ -131,10 +132,10 @@ def lower(chain: Chain, plan: RowPlan) -> PrimFunc:
     """The function of a chain computed by a plan, unscheduled.
 
     Raises ValueError for a chain whose first stage reads beyond its input (that has no padding, a copy of it would),
-    and for strips of a chain that averages: each would have a mean of its own.
+    and for strips or tiles of a chain that averages: each would have a mean of its own.
     """
-    if chain.averages and plan.strips > 1:
-        raise ValueError(f"a mean over {plan.strips} strips would be {plan.strips} means")
+    if chain.averages and (parts := plan.strips * plan.tiles) > 1:
+        raise ValueError(f"a mean over {parts} strips or tiles would be {parts} means")
     if reads_padding(chain.stages[0], chain.source):
         raise ValueError(f"the first stage reads beyond its input of {chain.source}; put a copy in front of it")
     return tvm.script.from_source(source_of(chain, plan), extra_vars={"T": T})
@@ -143,10 +144,13 @@ def lower(chain: Chain, plan: RowPlan) -> PrimFunc:
 def source_of(chain: Chain, plan: RowPlan) -> str:
     """The TVMScript of `lower`'s function."""
     signature = ", ".join(f'{each.name}: T.Buffer({each.shape}, "float32")' for each in parameters_of(chain, plan))
-    edges = "".join(_edge_columns(chain, plan, index) for index in range(len(plan.rings)))
+    edges = "".join(_edge_columns(chain, plan, index) for index in range(len(plan.rings))) if plan.tiles == 1 else ""
     stages = "".join(_stage(chain, plan, index) for index in range(len(chain.stages)))
-    step = f'for t in range({plan.steps + plan.warm_up}):\n    with T.sblock("step"):\n' + indent(
-        f"vt = T.axis.opaque({plan.steps + plan.warm_up}, t)\n{stages}", " " * 8
+    steps, loops, tile = plan.steps + plan.warm_up, f"t in range({plan.steps + plan.warm_up})", ""
+    if plan.tiles > 1:
+        loops, tile = f"j, t in T.grid({plan.tiles}, {steps})", f"vj = T.axis.opaque({plan.tiles}, j)\n"
+    step = f'for {loops}:\n    with T.sblock("step"):\n' + indent(
+        f"{tile}vt = T.axis.opaque({steps}, t)\n{stages}", " " * 8
     )
     strip = f'for s in T.parallel({plan.strips}):\n    with T.sblock("strip"):\n' + indent(
         f"vs = T.axis.spatial({plan.strips}, s)\n{edges}{step}", " " * 8
@@ -177,31 +181,31 @@ def _stage(chain: Chain, plan: RowPlan, index: int) -> str:
     if ring.first >= 0 and bottom <= height:
         return computed
     outside = f"({_unbound(row)} < 0 or {_unbound(row)} >= {height})"
-    return computed + _edge_rows(chain, ring, index, row=row, condition=" and ".join([*needed, outside]))
+    return computed + _edge_rows(chain, plan, index, row=row, condition=" and ".join([*needed, outside]))
 
 
 def _rows(chain: Chain, plan: RowPlan, index: int, *, count: int, row: str, condition: str) -> str:
     stage = chain.stages[index]
-    width, channels = computed_columns(chain, index), stage.output.channels
+    width, channels = columns_of(chain, plan)[index].computed, stage.output.channels
     body = f"vr = T.axis.opaque({count}, r)\nT.where({condition})\n"
     if stage.kind is not Kind.COPY:
         body += f"sums = T.sblock_alloc_buffer(({width}, {channels}))\n" + _sums(chain, plan, index, row=row)
     body += (
-        _mean(chain, index, row=row)
+        _mean(chain, plan, index, row=row)
         if chain.averages and index == len(plan.rings)
         else (
             f"for w, c in T.grid({width}, {channels}):\n"
             f'    with T.sblock("write{index}"):\n'
             '        vw, vc = T.axis.remap("SS", [w, c])\n'
-            f"        {_target(chain, plan, index, row=row)} = {_value(chain, index, row=row)}\n"
+            f"        {_target(chain, plan, index, row=row)} = {_written(chain, plan, index, row=row)}\n"
         )
     )
     return f'for r in range({count}):\n    with T.sblock("rows{index}"):\n{indent(body, " " * 8)}'
 
 
-def _mean(chain: Chain, index: int, *, row: str) -> str:
+def _mean(chain: Chain, plan: RowPlan, index: int, *, row: str) -> str:
     """Add a row's part to the mean over the picture."""
-    width, channels, value = chain.output.columns, chain.output.channels, _value(chain, index, row=row)
+    width, channels, value = chain.output.columns, chain.output.channels, _value(chain, plan, index, row=row)
     share, lanes = 1 / (chain.output.rows * width), gcd(channels, _LANES)
     return (
         f"row_sum = T.sblock_alloc_buffer(({channels},))\n"
@@ -223,7 +227,7 @@ def _mean(chain: Chain, index: int, *, row: str) -> str:
 
 def _sums(chain: Chain, plan: RowPlan, index: int, *, row: str) -> str:
     stage, inputs = chain.stages[index], chain.read_by(index).channels
-    extents = [computed_columns(chain, index), stage.output.channels, stage.down.kernel, stage.across.kernel]
+    extents = [columns_of(chain, plan)[index].computed, stage.output.channels, stage.down.kernel, stage.across.kernel]
     names, kinds = ["w", "c", "kh", "kw"], "SSRR"
     if stage.kind is Kind.CONVOLUTION:
         extents, names, kinds = [*extents, inputs], [*names, "ci"], kinds + "R"
@@ -254,10 +258,24 @@ def _read(chain: Chain, plan: RowPlan, index: int, *, row: str, channel: str) ->
     stage = chain.stages[index]
     down, across = stage.down, stage.across
     source_row = f"({row}) * {down.stride} + vkh * {down.dilation} - {down.before}"
-    column = f"vw * {across.stride} + vkw * {across.dilation}"
     if index == 0:
+        column = f"{_column(chain, plan, index)} * {across.stride} + vkw * {across.dilation} - {across.before}"
+        if columns_of(chain, plan)[index].leaves:  # what is computed there is not kept
+            column = f"T.max(T.min({column}, {chain.source.columns - 1}), 0)"
         return _source(chain, source_row, column, channel)
+    column = f"vw * {across.stride} + vkw * {across.dilation}"
     return f"ring{index - 1}[vs, {_place(plan.rings[index - 1], source_row)}, {column}, {channel}]"
+
+
+def _column(chain: Chain, plan: RowPlan, index: int) -> str:
+    """The column of the picture behind stage ``index`` that ``vw`` stands for."""
+    if plan.tiles == 1:
+        return "vw"
+    columns, width = columns_of(chain, plan)[index], tile_columns(chain.output.columns, plan.tiles)
+    start = f"vj * {width}"
+    if width * plan.tiles > chain.output.columns:
+        start = f"T.min({start}, {chain.output.columns - width})"
+    return f"({start} * {columns.scale} + {columns.first} + vw)"
 
 
 def _source(chain: Chain, row: str, column: str, channel: str) -> str:
@@ -272,13 +290,22 @@ def _place(ring: Ring, row: str) -> str:
 
 def _target(chain: Chain, plan: RowPlan, index: int, *, row: str) -> str:
     if index == len(plan.rings):
-        return f"y[0, {row}, vw, vc]"
-    return f"ring{index}[vs, {_place(plan.rings[index], row)}, vw + {chain.stages[index + 1].across.before}, vc]"
+        return f"y[0, {row}, {_column(chain, plan, index)}, vc]"
+    return f"ring{index}[vs, {_place(plan.rings[index], row)}, vw + {columns_of(chain, plan)[index].before}, vc]"
 
 
-def _value(chain: Chain, index: int, *, row: str) -> str:
-    stage = chain.stages[index]
-    value = _source(chain, row, "vw", "vc") if stage.kind is Kind.COPY else "sums[vw, vc]"
+def _written(chain: Chain, plan: RowPlan, index: int, *, row: str) -> str:
+    """What a stage writes: a tile that leaves the picture has the next stage's padding there."""
+    value, column = _value(chain, plan, index, row=row), _column(chain, plan, index)
+    if not columns_of(chain, plan)[index].leaves:
+        return value
+    inside = f"{column} >= 0 and {column} < {chain.stages[index].output.columns}"
+    return f"T.if_then_else({inside}, {value}, {_fill(chain.stages[index + 1])})"
+
+
+def _value(chain: Chain, plan: RowPlan, index: int, *, row: str) -> str:
+    stage, column = chain.stages[index], _column(chain, plan, index)
+    value = _source(chain, row, column, "vc") if stage.kind is Kind.COPY else "sums[vw, vc]"
     if stage.kind is Kind.AVERAGE_POOL:
         value = f"{value} * T.float32({1 / (stage.down.kernel * stage.across.kernel)!r})"
     for number, step in enumerate(stage.epilogue):
@@ -292,19 +319,18 @@ def _value(chain: Chain, index: int, *, row: str) -> str:
                 value = value if low is None else f"T.max({value}, T.float32({low!r}))"
                 value = value if high is None else f"T.min({value}, T.float32({high!r}))"
             case Residual(is_chain_input=True):
-                value = f"{value} + {_source(chain, row, 'vw', 'vc')}"
+                value = f"{value} + {_source(chain, row, column, 'vc')}"
             case Residual():
-                value = f"{value} + {name}[0, {row}, vw, vc]"
+                value = f"{value} + {name}[0, {row}, {column}, vc]"
     return value
 
 
 def _edge_columns(chain: Chain, plan: RowPlan, index: int) -> str:
     """Fill the columns of a ring that no row of the picture writes."""
     stage, after = chain.stages[index], chain.stages[index + 1]
-    left, width = after.across.before, ring_columns(chain, index)
-    right = width - left - computed_columns(chain, index)
-    text = ""
-    for name, start, count in (("left", 0, left), ("right", width - right, right)):
+    columns, text = columns_of(chain, plan)[index], ""
+    end = columns.before + columns.computed
+    for name, start, count in (("left", 0, columns.before), ("right", end, columns.kept - end)):
         if count > 0:
             text += (
                 f"for r, w, c in T.grid({plan.rings[index].rows}, {count}, {stage.output.channels}):\n"
@@ -323,17 +349,18 @@ def _bottom(chain: Chain, index: int) -> int:
     return bottom
 
 
-def _edge_rows(chain: Chain, ring: Ring, index: int, *, row: str, condition: str) -> str:
+def _edge_rows(chain: Chain, plan: RowPlan, index: int, *, row: str, condition: str) -> str:
     stage, after = chain.stages[index], chain.stages[index + 1]
+    ring, columns = plan.rings[index], columns_of(chain, plan)[index]
     return (
         f"for r in range({ring.produced}):\n"
         f'    with T.sblock("edge{index}"):\n'
         f"        vr = T.axis.opaque({ring.produced}, r)\n"
         f"        T.where({condition})\n"
-        f"        for w, c in T.grid({computed_columns(chain, index)}, {stage.output.channels}):\n"
+        f"        for w, c in T.grid({columns.computed}, {stage.output.channels}):\n"
         f'            with T.sblock("fill{index}"):\n'
         '                vw, vc = T.axis.remap("SS", [w, c])\n'
-        f"                ring{index}[vs, {_place(ring, row)}, vw + {after.across.before}, vc] = {_fill(after)}\n"
+        f"                ring{index}[vs, {_place(ring, row)}, vw + {columns.before}, vc] = {_fill(after)}\n"
     )
 
 

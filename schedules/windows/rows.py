@@ -70,13 +70,15 @@ class Ring:
 @dataclass(frozen=True, kw_only=True)
 class RowPlan:
     """The rings of a chain's intermediates, in order, and its steps: ``steps`` of ``rows_per_step`` output rows in each
-    of ``strips``, which are ``strip_rows`` high, the last one perhaps less."""
+    of ``strips``, which are ``strip_rows`` high, the last one perhaps less. All steps of a strip are done for one of
+    ``tiles`` after the other, each a part of the output's columns (`schedules.windows.columns`)."""
 
     rings: tuple[Ring, ...]
     rows_per_step: int
     strips: int
     strip_rows: int
     steps: int
+    tiles: int = 1
 
     @property
     def warm_up(self) -> int:
@@ -90,6 +92,7 @@ def plan_rows(
     output_rows: int,
     rows_per_step: int,
     strips: int,
+    tiles: int = 1,
     modes: Sequence[Mode] | None = None,
 ) -> RowPlan:
     """The rows of a chain of ``len(windows)`` operators, whose intermediates are one less; all roll without ``modes``.
@@ -100,8 +103,8 @@ def plan_rows(
     modes = [Mode.ROLL] * (len(windows) - 1) if modes is None else list(modes)
     if len(modes) != len(windows) - 1:
         raise ValueError(f"{len(windows)} operators have {len(windows) - 1} intermediates, not {len(modes)}")
-    if min(output_rows, rows_per_step, strips) < 1:
-        raise ValueError("rows, rows per step and strips are at least 1")
+    if min(output_rows, rows_per_step, strips, tiles) < 1:
+        raise ValueError("rows, rows per step, strips and tiles are at least 1")
     strips = min(strips, output_rows)
     rows_per_step = min(rows_per_step, math.ceil(output_rows / strips))
     strip_rows = rows_per_step * math.ceil(math.ceil(output_rows / strips) / rows_per_step)
@@ -136,6 +139,7 @@ def plan_rows(
         strips=math.ceil(output_rows / strip_rows),
         strip_rows=strip_rows,
         steps=strip_rows // rows_per_step,
+        tiles=tiles,
     )
 
 

@@ -74,11 +74,11 @@ class Stage:
     epilogue: tuple[Step, ...] = ()
 
     def macs(self, inputs: int) -> int:
-        """Multiplications of one output row, for so many input channels; none for pooling."""
+        """Multiplications of one output pixel, for so many input channels; none for pooling."""
         if self.kind not in (Kind.CONVOLUTION, Kind.DEPTHWISE):
             return 0
         products = self.down.kernel * self.across.kernel * (inputs if self.kind is Kind.CONVOLUTION else 1)
-        return self.output.columns * self.output.channels * products
+        return self.output.channels * products
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from service.dashboard.memory_pictures import front_chart, timeline_chart, windo
 @dataclass(frozen=True, kw_only=True)
 class ShownChain:
     """A chain that this build computes by windows, with a drawing for each of its parts; ``extra_macs`` is the share of
-    its multiplications that are done again at the seams of strips."""
+    its multiplications that are done again at the seams of strips and tiles."""
 
     name: str
     way: str

@@ -89,13 +89,14 @@ def timeline_chart(before: Sequence[int], after: Sequence[int]) -> Markup:
 
 def windows_drawing(part: Mapping[str, Any]) -> Markup:
     """The SVG of a chain's windows: every tensor as high as it has rows, and on it the rows that are kept at a time, in
-    each strip; the operators are between them."""
+    each strip, as wide as a tile; the operators are between them."""
     operators = part["operators"]
     tensors = [(*part["source"], None, None)] + [
         (*each["output"], each["ring_rows"], each["ring_bytes"]) for each in operators
     ]
     most_rows = max(rows for rows, *_ in tensors)
-    strips, parts = int(part["strips"]), []
+    strips, tiles, parts = int(part["strips"]), int(part.get("tiles", 1)), []
+    narrow = _n(_WIDE / tiles)
     for index, (rows, columns, channels, ring_rows, ring_bytes) in enumerate(tensors):
         x, tall = _SIDE + index * (_WIDE + _GAP), _TALL * rows / most_rows
         y, middle = _ABOVE + (_TALL - tall) / 2, _SIDE + index * (_WIDE + _GAP) + _WIDE / 2
@@ -110,9 +111,11 @@ def windows_drawing(part: Mapping[str, Any]) -> Markup:
             if not is_whole:
                 high = min(max(tall * ring_rows / rows, _LEAST_BAND), tall / strips)
                 parts.append(
-                    f'<rect class="band" x="{x}" y="{_n(top + 0.35 * (tall / strips - high))}" width="{_WIDE}" '
+                    f'<rect class="band" x="{x}" y="{_n(top + 0.35 * (tall / strips - high))}" width="{narrow}" '
                     f'height="{_n(high)}"/>'
                 )
+        for tile in range(1, tiles):
+            parts.append(f'<path class="seam" d="M{_n(x + _WIDE * tile / tiles)} {_n(y)}v{_n(tall)}"/>')
         lines = [f"{rows}×{columns}×{channels}"]
         lines += ["whole", size(4 * rows * columns * channels)] if is_whole else [_rows(ring_rows), size(ring_bytes)]
         parts += [
@@ -122,7 +125,8 @@ def windows_drawing(part: Mapping[str, Any]) -> Markup:
         if index:
             parts += _arrow(operators[index - 1], x - _GAP / 2)
     title = (
-        f"Windows of {len(operators)} operators in {strips} strip{'' if strips == 1 else 's'}, "
+        f"Windows of {len(operators)} operators in {strips} strip{'' if strips == 1 else 's'}"
+        f"{'' if tiles == 1 else f' of {tiles} tiles'}, "
         f"{_rows(part['rows_per_step'])} of the output a step"
     )
     width = 2 * _SIDE + len(tensors) * _WIDE + (len(tensors) - 1) * _GAP

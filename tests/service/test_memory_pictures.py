@@ -87,6 +87,16 @@ def test_windows_are_drawn_with_the_rows_that_are_kept(strips: int) -> None:
     assert f"in {strips} strip" in str(ElementTree.fromstring(picture).get("aria-label"))
 
 
+@pytest.mark.parametrize("tiles", [1, 2, 4])
+def test_windows_of_tiles_are_as_wide_as_a_tile(tiles: int) -> None:
+    chain = inverted_residual(28, 28)
+    picture = windows_drawing(described(chain, planned(chain, tiles=tiles)))
+    whole, band = (float(elements(picture, name)[0].get("width", "0")) for name in ("whole", "band"))
+    assert band == pytest.approx(whole / tiles)
+    assert len(elements(picture, "seam")) == 4 * (tiles - 1)
+    assert (f"of {tiles} tiles" in str(ElementTree.fromstring(picture).get("aria-label"))) == (tiles > 1)
+
+
 def test_pictures_stay_inside_of_their_frames() -> None:
     chain = inverted_residual(28, 28)
     for picture in (

@@ -14,7 +14,7 @@ from tuner.errors import MemoryLimitError
 from tuner.front import MemoryNeeds
 from tuner.limit import MemoryLimit
 from tuner.memory import MemoryPlan
-from tuner.search.alternatives import network_us
+from tuner.search.alternatives import Alternative, network_us
 from tuner.tasks import extract_tasks
 from tuner.ways import Ways
 
@@ -40,6 +40,17 @@ def test_ways_that_may_keep_a_limit_come_fastest_first() -> None:
     assert limit.needs.planned_bytes(possible[-1]) == limit.needs.least_bytes
     assert totals.keys() == {choice for ways in possible for choice in ways}
     assert min(point.peak_bytes for point in front) <= limit_bytes
+
+
+def test_of_the_ways_for_little_memory_one_that_is_surely_enough_is_searched() -> None:
+    prepared = prepare(networks.imported(residual_blocks()))
+    limit = MemoryLimit(prepared, spec(), 60_000)
+    searched = {
+        use.alternative for task in limit.allowed(extract_tasks(limit.ways, spec(), seed=0)) for use in task.tuning.uses
+    }
+    for choice, peaks in limit.needs.peaks.items():
+        ways = [way for way in limit.ways.frugal(choice) if Alternative(choice=choice, way=way) in searched]
+        assert [way for way in ways if peaks[way] <= 0.6 * 60_000] == ways[-1:]
 
 
 def test_what_breaks_a_limit_is_refused_with_what_it_takes() -> None:

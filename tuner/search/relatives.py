@@ -5,13 +5,14 @@ both. Related is a task whose decisions give the same features here (tile produc
 block has the same extents and accesses, and no module needs to be loaded to find out.
 
 Chains are related stage by stage: two blocks that are computed together have the stages of each alone, and of its tiles
-the best are known sooner, since there are fewer of them to search.
+the best are known sooner, since there are fewer of them to search. The same chain in tiles has the same stages in
+shorter rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 import numpy as np
@@ -27,9 +28,11 @@ KEPT = 4
 
 @dataclass(frozen=True, kw_only=True)
 class StageTiles:
-    """How one stage of a chain is tiled; equal ``stage`` mean that the same tiles are possible and as good."""
+    """How one stage of a chain is tiled; equal ``stage`` mean that the same tiles are as good, and possible where the
+    rows have as many ``columns``."""
 
     stage: tuple[object, ...]
+    columns: int
     pixels: tuple[int, ...]
     channels: tuple[int, ...]
 
@@ -48,7 +51,12 @@ class Measured:
 def stage_tiles(space: DecisionSpace, decisions: tuple[tuple[int, ...], ...]) -> tuple[StageTiles, ...]:
     """The stages of a chain's schedule; none for everything else."""
     return tuple(
-        StageTiles(stage=_identity(space, stage), pixels=decisions[stage.pixels], channels=decisions[stage.channels])
+        StageTiles(
+            stage=_identity(space, stage),
+            columns=_extent(space, stage.pixels),
+            pixels=decisions[stage.pixels],
+            channels=decisions[stage.channels],
+        )
         for stage in space.stages
     )
 
@@ -73,7 +81,10 @@ def related_drafts(
 
 def assembled_drafts(tasks: Iterable[Sequence[Measured]], spaces: Sequence[DecisionSpace]) -> list[Draft]:
     """Schedules of chains put together from the fastest ones of other chains with the same stages: first with the best
-    of each stage, then with the second best, and so on. None where a stage is in no other chain."""
+    of each stage, then with the second best, and so on. None where a stage is in no other chain.
+
+    Where a stage is known in rows of other lengths only, its register tiles are as near to the known ones as its own
+    rows allow."""
     if not any(space.stages for space in spaces):
         return []
     known: dict[tuple[object, ...], list[StageTiles]] = {}
@@ -87,7 +98,7 @@ def assembled_drafts(tasks: Iterable[Sequence[Measured]], spaces: Sequence[Decis
                     each.append(tiles)
     drafts = []
     for index, space in enumerate(spaces):
-        by_stage = [(stage, known.get(_identity(space, stage), [])) for stage in space.stages]
+        by_stage = [(stage, _fitting(space, stage, known.get(_identity(space, stage), []))) for stage in space.stages]
         if not by_stage or not all(tiles for _, tiles in by_stage):
             continue
         for place in range(min(KEPT, max(len(tiles) for _, tiles in by_stage))):
@@ -101,9 +112,26 @@ def assembled_drafts(tasks: Iterable[Sequence[Measured]], spaces: Sequence[Decis
     return drafts
 
 
+def _fitting(space: DecisionSpace, stage: RowStage, tiles: Sequence[StageTiles]) -> list[StageTiles]:
+    """Those of rows as long as this stage's; where there are none, all of them with the nearest register tile."""
+    columns, factorizations = _extent(space, stage.pixels), space.genes[stage.pixels].table
+    if same := [each for each in tiles if each.columns == columns]:
+        return same
+    nearest = []
+    for each in tiles:
+        distance = np.abs(np.log(factorizations[:, -1] / each.pixels[-1]))
+        pixels = tuple(int(factor) for factor in factorizations[int(np.argmin(distance))])
+        nearest.append(replace(each, columns=columns, pixels=pixels))
+    return list(dict.fromkeys(nearest))
+
+
 def _identity(space: DecisionSpace, stage: RowStage) -> tuple[object, ...]:
-    extents = [int(np.prod(space.genes[gene].table[0])) for gene in (stage.pixels, stage.channels)]
-    return (*extents, stage.work, stage.mixes_channels)
+    columns = _extent(space, stage.pixels)
+    return (_extent(space, stage.channels), stage.work / columns, stage.mixes_channels)
+
+
+def _extent(space: DecisionSpace, gene: int) -> int:
+    return int(np.prod(space.genes[gene].table[0]))
 
 
 def _translated(schedule: Measured, spaces: Sequence[DecisionSpace], featurizer: Featurizer) -> Draft | None:

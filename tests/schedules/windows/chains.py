@@ -44,12 +44,15 @@ def inverted_residual(rows: int, columns: int, *, channels: int = 8, stride: int
     return Chain(source=source, stages=(wide, depthwise, narrow))
 
 
-def planned(chain: Chain, *, rows_per_step: int = 1, strips: int = 1, modes: list[Mode] | None = None) -> RowPlan:
+def planned(
+    chain: Chain, *, rows_per_step: int = 1, strips: int = 1, tiles: int = 1, modes: list[Mode] | None = None
+) -> RowPlan:
     return plan_rows(
         [each.down for each in chain.stages],
         output_rows=chain.output.rows,
         rows_per_step=rows_per_step,
         strips=strips,
+        tiles=tiles,
         modes=modes,
     )
 

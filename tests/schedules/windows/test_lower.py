@@ -12,7 +12,7 @@ from tvm.ir import IRModule
 from tvm.script import tirx as T
 from tvm.tirx import PrimFunc
 
-from schedules.windows.lower import computed_macs, lower, ring_bytes, ring_columns, source_of
+from schedules.windows.lower import columns_of, computed_macs, lower, ring_bytes, source_of
 from schedules.windows.rows import Mode, RowPlan
 from schedules.windows.stages import Chain, Kind, Picture
 from schedules.windows.template import is_chain
@@ -80,15 +80,33 @@ def test_strips_compute_their_seams_twice() -> None:
     assert stores(chain, planned(chain, strips=4)) == (18 + 3 * 2) * 7
 
 
+def test_tiles_compute_their_seams_twice_and_keep_narrow_rings() -> None:
+    chain = box(kernel=3, rows=18, columns=8)
+    halves, thirds = planned(chain, tiles=2), planned(chain, tiles=3)
+    assert stores(chain, halves) == 18 * (5 + 5)
+    assert stores(chain, thirds) == 18 * (4 + 4 + 4)
+    assert [ring_bytes(chain, plan) for plan in (planned(chain), halves, thirds)] == [4 * 3 * n for n in (8, 5, 4)]
+
+
+@pytest.mark.parametrize("tiles", [1, 2, 3])
+def test_multiplications_of_tiles_are_counted_as_they_are_done(tiles: int) -> None:
+    chain = inverted_residual(12, 12)
+    wide, depthwise, narrow = (columns.computed for columns in columns_of(chain, planned(chain, tiles=tiles)))
+    assert (depthwise, narrow) == (12 // tiles, 12 // tiles)
+    per_row = tiles * (wide * 8 * 24 + depthwise * 9 * 24 + narrow * 24 * 8)
+    assert computed_macs(chain, planned(chain, tiles=tiles)) == 12 * per_row
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("rows", "columns"), [(13, 11), (16, 16)])
 def test_inverted_residuals_keep_a_few_rows(rows: int, columns: int, stride: int) -> None:
     chain = inverted_residual(rows, columns, stride=stride)
     plan = planned(chain)
     assert [ring.rows for ring in plan.rings] == [3, 1]
-    assert ring_bytes(chain, plan) == 4 * 24 * (3 * ring_columns(chain, 0) + chain.output.columns)
+    assert ring_bytes(chain, plan) == 4 * 24 * (3 * columns_of(chain, plan)[0].kept + chain.output.columns)
     unfused = sum(
-        each.macs(chain.read_by(index).channels) * each.output.rows for index, each in enumerate(chain.stages)
+        each.macs(chain.read_by(index).channels) * each.output.rows * each.output.columns
+        for index, each in enumerate(chain.stages)
     )
     assert computed_macs(chain, plan) == unfused
     assert computed_macs(chain, planned(chain, modes=[Mode.RECOMPUTE] * 2)) > 1.2 * unfused
@@ -107,3 +125,12 @@ def test_a_first_stage_that_reads_padding_is_refused() -> None:
     chain = Chain(source=source, stages=(padded, stage(Kind.MAX_POOL, padded.output, kernel=2)))
     with pytest.raises(ValueError, match="copy in front"):
         lower(chain, planned(chain))
+
+
+@pytest.mark.parametrize("parts", [{"strips": 2}, {"tiles": 2}])
+def test_a_mean_is_not_taken_in_parts(parts: dict[str, int]) -> None:
+    source = Picture(rows=6, columns=6, channels=2)
+    pooled = stage(Kind.MAX_POOL, source, kernel=2)
+    chain = Chain(source=source, stages=(pooled, stage(Kind.MAX_POOL, pooled.output, kernel=2)), averages=True)
+    with pytest.raises(ValueError, match="would be 2 means"):
+        lower(chain, planned(chain, **parts))

@@ -39,10 +39,12 @@ def scheduled(function: PrimFunc, *, seed: int) -> PrimFunc:
 def test_random_chains_compute_the_same(shard: int) -> None:
     @seed(shard * _CHAINS)
     @settings(max_examples=_CHAINS // _SHARDS, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-    @given(chain=chains(), rows_per_step=st.integers(1, 5), strips=st.integers(1, 4), data=st.data())
-    def check(chain: Chain, rows_per_step: int, strips: int, data: st.DataObject) -> None:
+    @given(chain=chains(), rows_per_step=st.integers(1, 5), data=st.data())
+    def check(chain: Chain, rows_per_step: int, data: st.DataObject) -> None:
         modes = [data.draw(st.sampled_from(list(Mode))) for _ in chain.stages[1:]]
-        plan = planned(chain, rows_per_step=rows_per_step, strips=1 if chain.averages else strips, modes=modes)
+        most = 1 if chain.averages else 4
+        strips, tiles = data.draw(st.integers(1, most)), data.draw(st.integers(1, min(most, chain.output.columns)))
+        plan = planned(chain, rows_per_step=rows_per_step, strips=strips, tiles=tiles, modes=modes)
         function, values = lower(chain, plan), arrays(chain, plan)
         reference = expected(chain, values)
         forms = {"plain": function, "scheduled": scheduled(function, seed=data.draw(st.integers(1, 2**20)))}

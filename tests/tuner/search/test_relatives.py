@@ -77,6 +77,16 @@ def test_the_stages_of_shorter_chains_come_first() -> None:
     assert whole.decisions(best.genome) == (*alone[0].decisions, *long[0].decisions[2:4])
 
 
+def test_stages_of_shorter_rows_get_the_nearest_tiles() -> None:
+    known, tiled = chain_schedules(chain_space(24, 144, 24), count=3), chain_space(24, 144, 24, columns=30)
+    found = [tiled.decisions(draft.genome) for draft in assembled_drafts([known], [tiled])]
+    assert found
+    for decisions, schedule in zip(found, known, strict=False):
+        assert decisions[1::2] == schedule.decisions[1::2]
+        for (_, here), (_, there) in zip(decisions[::2], schedule.decisions[::2], strict=True):
+            assert abs(np.log(here / there)) == min(abs(np.log(factor / there)) for factor in (1, 2, 3, 5, 6, 10))
+
+
 def test_chains_with_a_stage_of_their_own_are_not_put_together() -> None:
     known = chain_schedules(chain_space(24, 144, 24), count=2)
     assert assembled_drafts([known], [chain_space(24, 144, 32)]) == []
