@@ -80,7 +80,7 @@ def measure_chain(name: str, threads: int, seconds: float) -> Row:
         path = Path(directory) / "chain.onnx"
         onnx.save(network(name), path)
         spec = host_target()
-        ways = Ways(prepare(import_model(path, {}).module), spec, every_chain=True)
+        ways = Ways(prepare(import_model(path, {}).module), spec)
         (choice,) = ways.choices
         tasks = [task.tuning for task in extract_tasks(ways, spec, seed=1) if task.tunable]
         own = {way: _own(tasks, {choice: way}) for way in ways.choices[choice]}
