@@ -138,7 +138,7 @@ def _limits(tuned: Tune, before: Built, less: Sequence[float]) -> dict[str, int]
         tuned(before.bundle.parent / "least", limit_bytes=1)
     except MemoryLimitError as error:
         least_bytes = _least_bytes(error)
-    limits = {f"1/{ratio:g}": int(before.peak_bytes / ratio + int(before.memory["output_bytes"])) for ratio in less}
+    limits = {f"{ratio:g}x less": int(before.peak_bytes / ratio + int(before.memory["output_bytes"])) for ratio in less}
     limits = {label: limit_bytes for label, limit_bytes in limits.items() if limit_bytes > least_bytes}
     return {**limits, "smallest": least_bytes}
 
@@ -202,11 +202,11 @@ def _row(name: str, label: str, threads: int, minutes: float, before: Built, aft
 
 def table(rows: list[Row]) -> str:
     lines = [
-        f"{'network':22} {'limit':>8} {'thr':>3} {'before':>10} {'after':>10} {'ratio':>6} {'planned':>10} "
+        f"{'network':22} {'limit':>9} {'thr':>3} {'before':>10} {'after':>10} {'ratio':>6} {'planned':>10} "
         f"{'measured':>10} {'latency':>8} {'MACs':>6}   (bytes beside weights, input and output)"
     ]
     lines += [
-        f"{row['network']:22} {row['limit']:>8} {row['threads']:3d} {row['peak_bytes_before']:10d} "
+        f"{row['network']:22} {row['limit']:>9} {row['threads']:3d} {row['peak_bytes_before']:10d} "
         f"{row['peak_bytes_after']:10d} {row['peak_ratio']:5.2f}× {row['planned_bytes_after']:10d} "
         f"{row['measured_bytes_after'] or 0:10d} {row['latency_ratio']:7.3f}× {row['mac_ratio']:5.3f}×"
         for row in rows
