@@ -44,9 +44,11 @@ class MemoryLimit:
         if self.limit_bytes is None:
             return list(tasks)
         allowed = self.needs.within(self.limit_bytes)
+        # A part that holds less than another one must hold gains nothing.
+        enough_bytes = max(_NEAR * self.limit_bytes, self.needs.thresholds[0])
         for choice, ways in allowed.items():
             peaks = self.needs.peaks[choice]
-            enough = [way for way in self.ways.frugal(choice) if way in ways and peaks[way] <= _NEAR * self.limit_bytes]
+            enough = [way for way in self.ways.frugal(choice) if way in ways and peaks[way] <= enough_bytes]
             allowed[choice] = [way for way in ways if way not in enough[1:]]
         return without(tasks, lambda each: each.way not in allowed.get(each.choice, [each.way]))
 
