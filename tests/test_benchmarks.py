@@ -22,6 +22,7 @@ from benchmarks.rows import keep_row, provenance, read_rows
 from service.api.schemas import EventSchema
 from tuner.compare import Contender, compare
 from tuner.frontend.tensors import TensorSpec
+from tuner.targets import host_target
 
 ROOT = Path(__file__).resolve().parents[1]
 ENGINE = """
@@ -182,10 +183,13 @@ def test_processes_and_files_that_are_left_behind_are_found(tmp_path: Path, monk
 
 def test_fewer_cores_hold_for_children_and_only_meanwhile() -> None:
     before = os.sched_getaffinity(0)
+    assert host_target().threads == len(before)
     with on_cores(1):
         count = "import os; print(len(os.sched_getaffinity(0)))"
         assert subprocess.run([sys.executable, "-c", count], capture_output=True, check=True).stdout.strip() == b"1"
+        assert host_target().threads == 1
     assert os.sched_getaffinity(0) == before
+    assert host_target().threads == len(before)
     with pytest.raises(SystemExit, match="cores"), on_cores(10_000):
         pass
 
