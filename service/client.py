@@ -23,6 +23,7 @@ from service.api.schemas import (
     Page,
     RecordsImported,
     SamplesSchema,
+    TargetCreate,
     TargetSchema,
     TaskSchema,
     TrialSchema,
@@ -116,6 +117,9 @@ class Client:
 
     def targets(self) -> list[TargetSchema]:
         return self._page("/targets", TargetSchema)
+
+    def create_target(self, request: TargetCreate) -> TargetSchema:
+        return TargetSchema.model_validate(self._json("POST", "/targets", json=request.model_dump(mode="json")))
 
     def target(self, name: str) -> TargetSchema:
         return TargetSchema.model_validate(self._json("GET", f"/targets/{name}"))

@@ -25,12 +25,12 @@ from service.database.tables import Artifact, Job, Model
 from service.ids import new_id
 from service.jobs import queue
 from service.jobs.states import JobState
-from service.queries.targets import spec_from_dict
 from service.settings import Settings
 from service.stores import DatabaseCostModelStore, DatabaseRecordStore, JobReporter
 from tuner.errors import TesseraError
 from tuner.events import Log
 from tuner.request import Budget, TuneRequest, TuneResult
+from tuner.targets import TargetSpec
 
 _HEARTBEAT_S = 5.0
 _COPY_BYTES = 1024**2
@@ -91,7 +91,7 @@ def make_request(settings: Settings, blobs: BlobStore, job: Job, *, model_name: 
     return TuneRequest(
         model_path=blobs.path(job.model_id),
         model_name=model_name,
-        target=spec_from_dict(job.target_spec),
+        target=TargetSpec.from_dict(job.target_spec),
         work_dir=work_dir,
         budget=Budget(trials=job.trials, time_limit_s=job.time_limit_s),
         input_shapes={name: tuple(shape) for name, shape in job.input_shapes.items()},

@@ -45,7 +45,7 @@ def check(
     """The report, or the error that the tuner found: raises `ModelError` (its code says what), `NotFound`, `Busy`."""
     model = get_model(services.database, model_id)
     spec = get_target(services.database, target)
-    arguments = [*command, str(services.blobs.path(model.id)), "--target", target if spec.builtin else "host"]
+    arguments = [*command, str(services.blobs.path(model.id)), "--target", spec.model_dump_json()]
     for name, shape in input_shapes.items():
         arguments += ["--input-shape", f"{name}={'x'.join(str(size) for size in shape)}"]
     settings = services.settings

@@ -5,16 +5,18 @@ from __future__ import annotations
 from service.api.schemas import TargetCreate, TargetSchema
 from service.database.tables import Target
 from service.errors import Conflict, Invalid
-from service.queries.targets import get_target, spec_from_dict
+from service.queries.targets import get_target
 from service.services import Services
-from tuner.targets import host_target, list_targets
+from tuner.targets import TargetSpec, host_target, list_targets
 
 
 def create_target(services: Services, request: TargetCreate) -> TargetSchema:
     """Store a target; raises `Conflict` (``target_exists``) and `Invalid` (``invalid_target``)."""
     if request.tvm.get("kind") != "llvm":
         raise Invalid("Only LLVM targets can be built.", code="invalid_target", hint='Give a "kind": "llvm" in "tvm".')
-    spec = spec_from_dict({**request.model_dump(), "device": request.device or host_target().device})
+    host = host_target()
+    device = request.device or (host.device if request.triple == host.triple else request.name)
+    spec = TargetSpec.from_dict({**request.model_dump(), "device": device})
     with services.database.write() as session:
         builtin = {known.name for known in list_targets()}
         if request.name in builtin or session.get(Target, request.name) is not None:

@@ -24,9 +24,11 @@ import numpy as np
 from tuner.bundle_readme import render_readme
 from tuner.errors import TesseraError
 from tuner.network_process import Sample
+from tuner.targets import TargetSpec, can_run
 
 BUNDLE_FORMAT = 1
-BUNDLE_FILES = ("README.md", "manifest.json", "module.so", "records.json", "requirements.txt", "run.py", "samples.npz")
+MODULES = ("module.so", "module.dylib", "module.tar")
+_FILES = ("README.md", "manifest.json", "records.json", "requirements.txt", "run.py", "samples.npz")
 
 # What the runtime imports, with its own dependencies; nothing else has to be on the device.
 _RUNTIME_PACKAGES = ("apache-tvm", "apache-tvm-ffi", "ml-dtypes", "numpy", "typing-extensions")
@@ -45,7 +47,8 @@ class BundleError(TesseraError):
 
 @dataclass(frozen=True, kw_only=True)
 class BundleCheck:
-    """What `verify_bundle` found; ``result`` is the JSON that the bundle's own ``run.py`` printed, if it ran."""
+    """What `verify_bundle` found; ``result`` is the JSON that the bundle's own ``run.py`` printed, if it ran: it does
+    not where the module is for other machines than this one."""
 
     ok: bool
     problems: tuple[str, ...]
@@ -75,9 +78,10 @@ def write_bundle(
 ) -> dict[str, Any]:
     """Write the archive and return its manifest, completed by versions, sizes and the SHA-256 of every file.
 
-    ``manifest`` must have ``model`` (name, sha256), ``target`` (name, device, …), ``threads``, ``inputs`` and
-    ``outputs`` (name, shape, dtype), ``numerics``, ``outcome``, ``seed``; ``latency``, ``baseline`` and
-    ``onnxruntime`` where they were measured, and whatever else is known. The same arguments give the same bytes.
+    ``manifest`` must have ``model`` (name, sha256), ``target`` (name, device, …), ``module`` (what the module is
+    called there, one of `MODULES`), ``threads``, ``inputs`` and ``outputs`` (name, shape, dtype), ``numerics``,
+    ``outcome``, ``seed``; ``latency``, ``baseline`` and ``onnxruntime`` where they were measured, and whatever else is
+    known. The same arguments give the same bytes.
     """
     contents: dict[str, bytes] = {
         "samples.npz": _samples_npz(samples, reference),
@@ -95,11 +99,16 @@ def write_bundle(
     complete["files"] = {
         name: {"sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)} for name, data in contents.items()
     }
-    complete["files"]["module.so"] = {"sha256": _sha256(module), "size_bytes": module.stat().st_size}
+    complete["files"][complete["module"]] = {"sha256": _sha256(module), "size_bytes": module.stat().st_size}
     complete["files"] = dict(sorted(complete["files"].items()))
     contents["manifest.json"] = _json(complete)
-    _write_archive(path, contents, module)
+    _write_archive(path, contents, module, name=complete["module"])
     return complete
+
+
+def bundle_files(manifest: Mapping[str, Any]) -> list[str]:
+    """The files of a bundle, by its manifest."""
+    return sorted([*_FILES, manifest.get("module", MODULES[0])])
 
 
 def requirements() -> str:
@@ -130,8 +139,8 @@ def verify_bundle(bundle: Path, *, benchmark: bool = False) -> BundleCheck:
         folder = Path(directory)
         unpack_bundle(bundle, folder)
         problems = _file_problems(folder, manifest)
-        if problems:
-            return BundleCheck(ok=False, problems=tuple(problems), manifest=manifest, result=None)
+        if problems or not _is_for_here(manifest):
+            return BundleCheck(ok=not problems, problems=tuple(problems), manifest=manifest, result=None)
         command = [sys.executable, "run.py", "--json", *(["--benchmark"] if benchmark else [])]
         done = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=_RUN_TIMEOUT_S, check=False
@@ -149,12 +158,21 @@ def verify_bundle(bundle: Path, *, benchmark: bool = False) -> BundleCheck:
     )
 
 
+def _is_for_here(manifest: Mapping[str, Any]) -> bool:
+    """Whether this machine can run a bundle's module; raises `BundleError` for a target that is none."""
+    try:
+        spec = TargetSpec.from_dict(manifest["target"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BundleError("The manifest does not describe a target.") from error
+    return can_run(spec) and manifest.get("module") != "module.tar"
+
+
 def unpack_bundle(bundle: Path, folder: Path) -> None:
     """Unpack the known files of a bundle, and only plain files; raises `BundleError`."""
     try:
         with tarfile.open(bundle, "r:gz") as archive:
             for member in archive:
-                if member.name not in BUNDLE_FILES or not member.isreg():
+                if member.name not in (*_FILES, *MODULES) or not member.isreg():
                     raise BundleError(f"The bundle holds {member.name!r}, which does not belong there.")
                 source = archive.extractfile(member)
                 assert source is not None  # a plain file has content
@@ -167,7 +185,7 @@ def unpack_bundle(bundle: Path, folder: Path) -> None:
 
 def _file_problems(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
     problems = []
-    for name in BUNDLE_FILES:
+    for name in bundle_files(manifest):
         path = folder / name
         if not path.is_file():
             problems.append(f"{name} is missing")
@@ -185,7 +203,7 @@ def _samples_npz(samples: Sequence[Sample], reference: Sequence[Sample]) -> byte
     return buffer.getvalue()
 
 
-def _write_archive(path: Path, contents: Mapping[str, bytes], module: Path) -> None:
+def _write_archive(path: Path, contents: Mapping[str, bytes], module: Path, *, name: str) -> None:
     level = 1 if module.stat().st_size > _LARGE_MODULE_BYTES else 6
     unfinished = path.with_name(path.name + ".part")
     try:
@@ -195,12 +213,12 @@ def _write_archive(path: Path, contents: Mapping[str, bytes], module: Path) -> N
                 gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=level, mtime=0) as packed,
                 tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive,
             ):
-                for name in BUNDLE_FILES:
-                    if name == "module.so":
+                for each in sorted([*contents, name]):
+                    if each == name:
                         with module.open("rb") as stream:
-                            _add(archive, name, stream, module.stat().st_size)
+                            _add(archive, each, stream, module.stat().st_size)
                     else:
-                        _add(archive, name, io.BytesIO(contents[name]), len(contents[name]))
+                        _add(archive, each, io.BytesIO(contents[each]), len(contents[each]))
             raw.flush()
             os.fsync(raw.fileno())
         unfinished.replace(path)
@@ -217,7 +235,7 @@ def _write_archive(path: Path, contents: Mapping[str, bytes], module: Path) -> N
 def _add(archive: tarfile.TarFile, name: str, stream: IO[bytes], size: int) -> None:
     entry = tarfile.TarInfo(name)
     entry.size, entry.mtime = size, 0
-    entry.mode = 0o755 if name in ("run.py", "module.so") else 0o644
+    entry.mode = 0o755 if name in ("run.py", *MODULES[:2]) else 0o644
     archive.addfile(entry, stream)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+_RUNTIME_SOURCES = "the targets tvm_runtime and tvm_ffi of its CMake project"
 _DLPACK_KINDS = {"f": "kDLFloat", "i": "kDLInt", "u": "kDLUInt", "b": "kDLBool"}
 
 
@@ -22,6 +23,12 @@ def render_readme(manifest: Mapping[str, Any]) -> str:
         device=manifest["target"]["device"],
         threads=manifest["threads"],
         tvm_version=manifest["versions"]["apache-tvm"],
+        link=_link(manifest),
+        library=manifest["module"].replace(".tar", ".so"),
+        module=manifest["module"],
+        module_is="the network as object files"
+        if manifest["module"] == "module.tar"
+        else "the network: code and constants; needs the TVM runtime only",
         rows="\n".join(f"| {name} | {value} |" for name, value in _facts(manifest)),
         python_arguments="**{" + ", ".join(f"{spec['name']!r}: array" for spec in inputs) + "}",
         signature="\n".join(
@@ -33,6 +40,27 @@ def render_readme(manifest: Mapping[str, Any]) -> str:
     )
 
 
+def _link(manifest: Mapping[str, Any]) -> str:
+    """How object files become a library; empty where the bundle has one."""
+    if manifest["module"] != "module.tar":
+        return ""
+    target = manifest["target"]
+    runtime = (
+        "The TVM runtime is on PyPI for this system; its import libraries are not."
+        if target.get("has_runtime", True)
+        else f"There is no TVM runtime on PyPI for this system: build it from TVM's sources, {_RUNTIME_SOURCES}."
+    )
+    if "windows" in target["triple"]:
+        command = "lld-link /dll /noentry /out:module.dll 0.o 1.o tvm_runtime.lib tvm_ffi.lib msvcrt.lib"
+    else:
+        command = f"zig cc -target {target['triple']} -shared -fPIC -o module.so *.o -lm"
+    return (
+        "## Link it\n\n"
+        f"`module.tar` holds object files for `{target['triple']}`. {runtime} Any linker for that system will do:\n\n"
+        f"```\ntar xf module.tar\n{command}\n```\n\n"
+    )
+
+
 def _facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = [("outcome", str(manifest["outcome"]).replace("_", " "))]
     for key, name in (("latency", "latency"), ("baseline", "untuned"), ("onnxruntime", "ONNX Runtime")):
@@ -40,7 +68,10 @@ def _facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
         if measured:
             facts.append((name, f"{measured['median_us']:.1f} ± {measured['spread_us']:.1f} µs"))
     numerics = manifest["numerics"]
-    facts.append(("largest relative error", f"{numerics['max_rel_error']:.1e} on {numerics['samples']} samples"))
+    error = f"{numerics['max_rel_error']:.1e} on {numerics['samples']} samples"
+    if numerics.get("checked_on", manifest["target"]["name"]) != manifest["target"]["name"]:
+        error += ", by the same schedules on the machine that built it; `run.py` checks it here"
+    facts.append(("largest relative error", error))
     facts.append(("seed", str(manifest["seed"])))
     return facts
 

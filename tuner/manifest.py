@@ -10,7 +10,7 @@ from pathlib import Path
 from tuner.compare import Latency
 from tuner.frontend.convert import ImportedModel
 from tuner.request import TuneRequest
-from tuner.targets import tvm_version
+from tuner.targets import TargetSpec, tvm_version
 from tuner.verify import NumericsReport
 
 
@@ -21,11 +21,13 @@ def describe(
     outcome: str,
     shipped: str,
     numerics: NumericsReport,
+    checked_on: TargetSpec,
     latencies: Mapping[str, Latency],
     search: Mapping[str, object],
     memory: Mapping[str, object],
 ) -> dict[str, object]:
-    """The manifest before `write_bundle` completes it. ``shipped`` says which build the module is (tuned, untuned)."""
+    """The manifest before `write_bundle` completes it. ``shipped`` says which build the module is (tuned, untuned),
+    ``checked_on`` what its numerics were checked on."""
     measured = {name: latency.as_dict() for name, latency in latencies.items()}
     return {
         "model": {"name": request.model_name, "sha256": _sha256(request.model_path)},
@@ -36,7 +38,8 @@ def describe(
         "outputs": [asdict(spec) for spec in model.outputs],
         "outcome": outcome,
         "shipped": shipped,
-        "numerics": numerics.as_dict(),
+        "module": request.target.module,
+        "numerics": {**numerics.as_dict(), "checked_on": checked_on.name},
         "latency": measured.get(shipped),
         "baseline": measured.get("untuned"),
         "onnxruntime": measured.get("onnxruntime"),

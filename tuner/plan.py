@@ -43,6 +43,18 @@ class Plan:
         functions = task_functions(fused)
         return {name: known.get(workload_key(task_module(body)), []) for name, body in functions.items()}
 
+    def chosen_by(self, tasks: Sequence[ExtractedTask], *, guessed_by: str) -> dict[str, str]:
+        """By what the schedule of every function was chosen: its ``records``, a guess (``cost_model`` or ``analytic``),
+        or nothing (``none``: functions without a design space are left as they come)."""
+        return {
+            task.tuning.name: "records"
+            if task.tuning.key in self.winners
+            else guessed_by
+            if self.defaults.get(task.tuning.key)
+            else "none"
+            for task in needed_tasks(tasks, self.ways)
+        }
+
     def choices(self) -> dict[str, dict[str, object]]:
         """What the manifest keeps of the parts that were searched in several ways: which one is used, and how long each
         of them takes (Σ calls × latency of its tasks)."""

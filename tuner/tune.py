@@ -38,12 +38,13 @@ from tuner.limit import MemoryLimit
 from tuner.manifest import describe
 from tuner.measure.builder import BuildPool
 from tuner.measure.runner import LocalRunner
-from tuner.memory import MemoryPlan, measured_peak_bytes, timeline_as_dicts
+from tuner.memory import measured_peak_bytes, timeline_as_dicts
 from tuner.plan import Plan, measured_completely, needed_tasks, without_unknown_ways
 from tuner.records import Record, RecordStore
 from tuner.reference import load_samples, random_samples, reference_outputs
 from tuner.request import TuneRequest, TuneResult
 from tuner.search.alternatives import USUAL_WAY
+from tuner.targets import can_measure, checked_on, no_device
 from tuner.tasks import ExtractedTask, extract_tasks
 from tuner.tuning import Tuning, TuningSummary
 from tuner.verify import NumericsReport, verify_module
@@ -66,12 +67,13 @@ def tune(request: TuneRequest, *, store: RecordStore, models: CostModelStore, si
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Checked:
-    """A built network and what was found of it; ``plan`` and ``memory`` are those that it was built by, if it was."""
+    """A built network and what was found of it; ``plan`` and ``scheduled`` are what it was built from: the untuned one
+    has none."""
 
     module: Path
     numerics: NumericsReport
     plan: Plan | None = None
-    memory: MemoryPlan | None = None
+    scheduled: Scheduled | None = None
 
 
 @dataclass(kw_only=True, eq=False)
@@ -83,6 +85,9 @@ class _Job:
 
     def run(self) -> TuneResult:
         request, started = self.request, time.monotonic()
+        self._checked_on = checked_on(request.target)
+        if request.measure == "device" and not can_measure(request.target):
+            raise no_device(request.target)
         self._scratch = request.work_dir / "scratch"
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._scratch.mkdir(parents=True)
@@ -103,8 +108,8 @@ class _Job:
         built = {name: (plan, *self._build(name, tasks, plan)) for name, plan in plans.items()}
         self._begin(Stage.VERIFY, summary)
         candidates = [
-            self._repaired(name, tasks, self._verify(module, model, plan, memory), model)
-            for name, (plan, module, memory) in built.items()
+            self._repaired(name, tasks, self._verify(module, model, plan, scheduled), model)
+            for name, (plan, module, scheduled) in built.items()
         ]
         self._begin(Stage.BENCHMARK, summary)
         tuned = self._fastest(candidates, model)
@@ -117,18 +122,20 @@ class _Job:
             **summary.as_dict(),
             "tasks": len(needed_tasks(tasks, plan.ways)),
             "tasks_tuned": len(records),
+            "schedules": plan.chosen_by(tasks, guessed_by=self._guessed_by) if shipped is tuned else {},
             "choices": plan.choices(),
             "job_seconds": round(time.monotonic() - started, 1),
         }
         bundle = request.work_dir / bundle_name(request.model_name, request.target.name)
         manifest = write_bundle(
             path=bundle,
-            module=shipped.module,
+            module=self._for_target(shipped, model),
             manifest=describe(
                 request,
                 model,
                 outcome=outcome,
                 numerics=shipped.numerics,
+                checked_on=self._checked_on,
                 latencies=latencies,
                 shipped=build,
                 search=search,
@@ -151,13 +158,13 @@ class _Job:
         if any(map(self._may_be_dropped, plan.ways.values())):
             self._log("The build with Winograd or windows is wrong; trying without them.", level="warning")
             plan = plan.usual(tasks, instead_of=self._may_be_dropped)
-            module, memory = self._build(f"{name}-usual", tasks, plan)
-            checked = self._verify(module, model, plan, memory)
+            module, scheduled = self._build(f"{name}-usual", tasks, plan)
+            checked = self._verify(module, model, plan, scheduled)
         if not checked.numerics.passed:
             # Winners were each checked alone, default schedules were not: leave those out.
             self._log("The build with default schedules is wrong; trying without them.", level="warning")
-            module, memory = self._build(f"{name}-winners", tasks, plan.without_defaults())
-            checked = self._verify(module, model, plan, memory)
+            module, scheduled = self._build(f"{name}-winners", tasks, plan.without_defaults())
+            checked = self._verify(module, model, plan, scheduled)
         return checked
 
     def _fastest(self, candidates: Sequence[_Checked], model: ImportedModel) -> _Checked:
@@ -204,7 +211,7 @@ class _Job:
             samples,
             inputs=model.inputs,
             outputs=model.outputs,
-            threads=self.request.target.threads,
+            threads=self._checked_on.threads,
         )
         return samples, list(reference)
 
@@ -241,7 +248,7 @@ class _Job:
         """TVM's default build, timed once so that the search's progress has something to stand against."""
         module = self._scratch / "untuned.so"
         started = time.monotonic()
-        build_untuned(model.module, module, spec=self.request.target)
+        build_untuned(model.module, module, spec=self._checked_on)
         built = time.monotonic()
         if self.request.measure == "device":
             latencies = self._timed({"untuned": module}, model, time_budget_s=_BASELINE_BUDGET_S)
@@ -261,7 +268,8 @@ class _Job:
         """Search, then what to build."""
         spec, request = self.request.target, self.request
         tunable = [task.tuning for task in tasks if task.tunable]
-        with BuildPool(spec, workers=spec.threads) as builder, LocalRunner(threads=spec.threads) as runner:
+        here = self._checked_on
+        with BuildPool(here, workers=here.threads) as builder, LocalRunner(threads=here.threads) as runner:
             tuning = Tuning(
                 tasks=tunable,
                 target=spec,
@@ -275,6 +283,7 @@ class _Job:
                 afterwards_s=self._afterwards_s,
             )
             summary = tuning.run(request.budget) if request.measure == "device" else tuning.recall_only()
+            self._guessed_by = tuning.loop.guessed_by
             self._search_ended = time.monotonic()
             self._log(f"search ended by {summary.ended_by}: {summary.trials} trials in {summary.seconds:.0f} s")
             if summary.drift is not None and summary.noise is not None:
@@ -328,20 +337,33 @@ class _Job:
         fused = self._ways.fused(plan.ways)
         return schedule_network(fused, plan.traces(fused, tasks), spec=self.request.target)
 
-    def _build(self, name: str, tasks: Sequence[ExtractedTask], plan: Plan) -> tuple[Path, MemoryPlan | None]:
-        """The library, and the memory of a run. Raises before anything is built where the limit is broken after all."""
+    def _build(self, name: str, tasks: Sequence[ExtractedTask], plan: Plan) -> tuple[Path, Scheduled]:
+        """The library that is checked, and what it was built from. Raises before anything is built where the limit is
+        broken after all."""
         module, scheduled = self._scratch / f"{name}.so", self._scheduled(tasks, plan)
         if scheduled.memory is not None:
             self._limit.require(scheduled.memory.peak_bytes)
-        build_scheduled(scheduled, module, spec=self.request.target)
+        build_scheduled(scheduled, module, spec=self._checked_on)
         if scheduled.unscheduled:
             self._log(f"without a schedule: {', '.join(scheduled.unscheduled)}", level="warning")
-        return module, scheduled.memory
+        return module, scheduled
+
+    def _for_target(self, checked: _Checked, model: ImportedModel) -> Path:
+        """The module that is shipped: what was checked, or the same built for the target that cannot be run here."""
+        spec = self.request.target
+        if self._checked_on is spec:
+            return checked.module
+        module = self._scratch / spec.module
+        if checked.scheduled is None:
+            build_untuned(model.module, module, spec=spec)
+        else:
+            build_scheduled(checked.scheduled, module, spec=spec)
+        return module
 
     def _memory(self, shipped: _Checked, model: ImportedModel) -> dict[str, object]:
         """What the manifest keeps of the memory of a run: planned, measured, and what else was possible. Raises where
         the limit is broken after all."""
-        planned = shipped.memory
+        planned = shipped.scheduled.memory if shipped.scheduled else None
         measured = self._measured_peak_bytes(shipped.module, model)
         self._limit.require(planned.peak_bytes if planned else measured)
         return {
@@ -360,7 +382,7 @@ class _Job:
         return measured_peak_bytes(module, self._samples[0], names, threads=self.request.target.threads)
 
     def _verify(
-        self, module: Path, model: ImportedModel, plan: Plan | None = None, memory: MemoryPlan | None = None
+        self, module: Path, model: ImportedModel, plan: Plan | None = None, scheduled: Scheduled | None = None
     ) -> _Checked:
         """A built network against ONNX Runtime's outputs on every sample. One that crashes is wrong, no more."""
         try:
@@ -370,12 +392,12 @@ class _Job:
                 self._reference,
                 inputs=model.inputs,
                 outputs=model.outputs,
-                threads=self.request.target.threads,
+                threads=self._checked_on.threads,
             )
         except WorkerError as error:
             self._log(f"{module.stem} cannot be run: {error.message}", level="warning")
             numerics = NumericsReport(samples=0, outputs=())
-        return _Checked(module=module, numerics=numerics, plan=plan, memory=memory)
+        return _Checked(module=module, numerics=numerics, plan=plan, scheduled=scheduled)
 
     def _compare(
         self, tuned: _Checked, untuned: Path, model: ImportedModel

@@ -80,7 +80,12 @@ class SamplesSchema(BaseModel):
 
 
 class TargetSchema(BaseModel):
-    """What code is generated for. ``host`` is the machine of the server."""
+    """What code is generated for. ``host`` is the machine of the server.
+
+    ``module`` is the file that a bundle has: ``module.so`` or ``module.dylib``, or ``module.tar`` with object files.
+    ``linker`` is what makes it here (null: nothing does, or nothing has to). ``measurable`` tells whether a device here
+    can measure it; of all others the numerics are checked ``on`` the host, by the same schedules.
+    """
 
     name: str
     description: str
@@ -91,8 +96,13 @@ class TargetSchema(BaseModel):
     features: list[str] = []
     vector_bits: int = 128
     cache_bytes: dict[str, int] = {}
+    memory_bytes: int | None = None
+    has_runtime: bool = True
     fingerprint: str
     builtin: bool = True
+    module: str = "module.so"
+    linker: str | None = None
+    measurable: bool = False
 
 
 class TargetCreate(BaseModel):
@@ -119,6 +129,8 @@ class TargetCreate(BaseModel):
     features: list[str] = []
     vector_bits: int = Field(default=128, ge=32, le=4096)
     cache_bytes: dict[str, int] = {}
+    memory_bytes: int | None = Field(default=None, ge=1)
+    has_runtime: bool = True
 
 
 class DeviceSchema(BaseModel):

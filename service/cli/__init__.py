@@ -15,6 +15,7 @@ _USAGE_CODES = frozenset(
         "invalid_option",
         "file_not_found",
         "unknown_target",
+        "invalid_target",
         "job_not_found",
         "model_not_found",
         "samples_not_found",

@@ -36,6 +36,10 @@ def verify(bundle: BundlePath, as_json: AsJson = False) -> None:
         for problem in checked.problems:
             print(f"WRONG: {problem}")
         verdict = "OK: {} is whole and agrees with its samples." if checked.ok else "{} is not right."
+        if checked.ok and checked.result is None:
+            verdict = (
+                f"OK: {{}} is whole. It is for {checked.manifest['target']['device']}, so that it was not run here."
+            )
         print(verdict.format(bundle.name))
     if not checked.ok:
         raise typer.Exit(1)

@@ -150,6 +150,11 @@ def show_result(job: JobSchema, bundle: Path | None) -> None:
         say(f"The job was {job.state.value}.")
         return
     result = job.result
+    if job.outcome == "unmeasured":
+        print(f"Built for {job.target} without measuring: run the bundle there to check and time it.")
+        if bundle is not None:
+            print(f"bundle: {bundle}")
+        return
     rows = [
         ["tuned", show_us(result.tuned_us, result.tuned_spread_us)],
         ["untuned (TVM's default build)", show_us(result.untuned_us)],

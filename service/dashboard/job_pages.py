@@ -40,7 +40,7 @@ def show_job(request: Request, job_id: str) -> Response:
         "last_event": last_event,
         "live": job.state not in FINAL_STATES,
         "faster": verdict.how_much_faster(job),
-        "right": verdict.is_it_right(job),
+        "right": verdict.is_it_right(job, manifest),
         "speed": verdict.speed(job),
         "limit": verdict.RELATIVE_LIMIT,
         "stages": verdict.stage_marks(job),

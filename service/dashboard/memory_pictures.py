@@ -18,6 +18,8 @@ _UNITS = ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"), (1, "B"))
 # Of the drawing of windows: the tallest tensor, the width of each, the room between two for the operator, and for text.
 _TALL, _WIDE, _GAP, _ABOVE, _BELOW, _SIDE = 112, 44, 64, 20, 52, 14
 _LEAST_BAND = 3.0
+_LINE = 14
+"""Between two lines of text."""
 _NAMES = {
     "copy": "copy",
     "convolution": "conv",
@@ -69,7 +71,7 @@ def timeline_chart(before: Sequence[int], after: Sequence[int]) -> Markup:
     without windows as a line, of this build as an area. Empty markup without any."""
     if not after:
         return Markup("")
-    plot = _Plot(right=1.0, top=1.15 * max([*before, *after, 1]), is_bytes=True)
+    plot = _Plot(right=1.0, top=1.2 * max([*before, *after, 1]), is_bytes=True)
     parts = plot.frame("From input to output, function by function", "Bytes alive")
     parts.append(f'<path class="area" d="{_steps(plot, after)}V{_TOP + _HEIGHT}H{_LEFT}Z"/>')
     parts.append(f'<path class="line" d="{_steps(plot, after)}"/>')
@@ -77,12 +79,13 @@ def timeline_chart(before: Sequence[int], after: Sequence[int]) -> Markup:
     if before and list(before) != list(after):
         parts.append(f'<path class="usual" d="{_steps(plot, before)}"/>')
         named.append((before, f"without windows, at most {size(max(before))}"))
-    for values, text in named:
+    heights = [float(plot.y(max(values))) - 6 for values, _ in named]
+    if len(heights) > 1 and abs(heights[0] - heights[1]) < _LINE:
+        heights[1] = heights[0] - _LINE  # one above the other, where the highest are equally high
+    for (values, text), height in zip(named, heights, strict=True):
         at = (values.index(max(values)) + 0.5) / len(values)
         anchor = "start" if at < 0.3 else "end" if at > 0.7 else "middle"
-        parts.append(
-            f'<text x="{plot.x(at)}" y="{float(plot.y(max(values))) - 6:g}" text-anchor="{anchor}">{text}</text>'
-        )
+        parts.append(f'<text x="{plot.x(at)}" y="{height:g}" text-anchor="{anchor}">{text}</text>')
     title = "Bytes alive from function to function" + (", without windows and in this build" if len(named) > 1 else "")
     return _svg("memory-timeline", _LEFT + _WIDTH + _RIGHT, _TOP + _HEIGHT + _BOTTOM, title, parts)
 

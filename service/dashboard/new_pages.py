@@ -11,14 +11,14 @@ from fastapi.responses import RedirectResponse
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
-from service.api.schemas import CheckReport
+from service.api.schemas import CheckReport, Measure
 from service.dashboard.pages import PageRoute, render, services_of
 from service.dashboard.start_form import StartForm, shape_fields
 from service.errors import Invalid, ServiceError, TooLarge, status_of
-from service.jobs.commands import create_job
+from service.jobs.commands import Created, create_job
 from service.preflight import check
 from service.queries.models import get_model, list_models
-from service.queries.targets import all_targets
+from service.queries.targets import all_targets, get_target
 from service.services import Services
 from service.uploads import upload_model
 from tuner.errors import TesseraError
@@ -67,12 +67,18 @@ async def check_or_start(request: Request, model_id: str) -> Response:
     if action != "start":
         return await run_in_threadpool(_checked_page, services, model_id, form)
     try:
-        created = await run_in_threadpool(create_job, services, form.request(model_id))
+        created = await run_in_threadpool(_start, services, model_id, form)
     except TesseraError as error:
         if error.code == "model_not_found":
             raise
         return await run_in_threadpool(_start_page, services, model_id, form, error=error)
     return RedirectResponse(f"/jobs/{created.job.id}", status_code=303)
+
+
+def _start(services: Services, model_id: str, form: StartForm) -> Created:
+    """Create the job; for a target that nothing here can measure, one without measuring, as the form says."""
+    target = get_target(services.database, form.target)
+    return create_job(services, form.request(model_id, measure=Measure.DEVICE if target.measurable else Measure.NONE))
 
 
 def _checked_page(services: Services, model_id: str, form: StartForm) -> Response:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Coroutine
 from inspect import isawaitable
@@ -127,7 +126,6 @@ def _make_templates() -> Environment:
         other_knobs=tiles.other_knobs,
         times_faster=verdict.times_faster,
         of_hundred=ranking.of_hundred,
-        dense_json=lambda value: json.dumps(value, ensure_ascii=False),
     )
     environment.globals.update(static=lambda name: f"/static/{name}", tiles=tiles.diagram, version=__version__)
     return environment

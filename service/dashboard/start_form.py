@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from service.api.schemas import JobCreate, ModelSchema
+from service.api.schemas import JobCreate, Measure, ModelSchema
 from service.errors import Invalid
 from tuner.request import DEFAULT_TRIALS
 
@@ -48,7 +48,7 @@ class StartForm:
         """The shapes that were filled in; raises `Invalid` (``shape_mismatch``) for one that is not a shape."""
         return {name: parse_shape(name, text) for name, text in self.shapes.items() if text}
 
-    def request(self, model_id: str) -> JobCreate:
+    def request(self, model_id: str, *, measure: Measure = Measure.DEVICE) -> JobCreate:
         """The job that the form asks for; raises `Invalid` naming the field that is wrong."""
         by_time = self.budget == "time"
         try:
@@ -60,6 +60,7 @@ class StartForm:
                 seed=_number(self.seed, "Seed", int),
                 memory_limit_bytes=round(_number(self.memory, "Memory limit", float) * _MIB) if self.memory else None,
                 input_shapes=self.input_shapes(),
+                measure=measure,
             )
         except ValidationError as error:
             first = error.errors()[0]

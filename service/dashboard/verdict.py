@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from service.api.schemas import JobSchema
 from service.dashboard.figures import NOTHING, count, duration, error, latency, ratio, significant
@@ -85,14 +87,18 @@ def how_much_faster(job: JobSchema) -> Answer:
     return Answer(text=text, note=f"{note}. ONNX Runtime was not measured here.")
 
 
-def is_it_right(job: JobSchema) -> Answer:
+def is_it_right(job: JobSchema, manifest: Mapping[str, Any] | None) -> Answer:
+    """``manifest`` is the bundle's, if there is one: it says on what machine the outputs were compared."""
     result = job.result
     if result is not None and result.max_rel_error is not None:
-        return Answer(
-            text="Verified",
-            note=f"Against ONNX Runtime: max relative error {error(result.max_rel_error)}, "
-            f"max absolute error {error(result.max_abs_error)}.",
+        note = (
+            f"Against ONNX Runtime: max relative error {error(result.max_rel_error)}, "
+            f"max absolute error {error(result.max_abs_error)}."
         )
+        checked_on = ((manifest or {}).get("numerics") or {}).get("checked_on", job.target)
+        if checked_on != job.target:
+            note += f" Checked on {checked_on} with the same schedules; run.py in the bundle checks it on the device."
+        return Answer(text="Verified", note=note)
     if job.error is not None and job.error.code == "verification_failed":
         return Answer(text="No", note="The outputs differ from ONNX Runtime; nothing was shipped.")
     if job.state in FINAL_STATES:

@@ -21,7 +21,7 @@ from service.queries.targets import find_spec
 from service.references import delete_unreferenced
 from service.services import Services
 from tuner.request import DEFAULT_TRIALS
-from tuner.targets import host_target
+from tuner.targets import can_measure, no_device
 
 _MAX_KEY_LENGTH = 255
 
@@ -37,7 +37,7 @@ def create_job(services: Services, request: JobCreate, *, idempotency_key: str |
 
     The same ``idempotency_key`` with the same request answers with the same job; with another request it
     raises `Invalid` (``idempotency_key_reused``). Raises `NotFound` for an unknown model, `TargetError`
-    (``unknown_target``), and `Invalid` for samples that are not here or a target that nothing here can measure.
+    (``unknown_target``), and `Conflict` (``no_device``) for a target that nothing here can measure.
     """
     if idempotency_key is not None and not 0 < len(idempotency_key) <= _MAX_KEY_LENGTH:
         raise Invalid(f"An Idempotency-Key has 1 to {_MAX_KEY_LENGTH} characters.", code="invalid_idempotency_key")
@@ -54,12 +54,9 @@ def create_job(services: Services, request: JobCreate, *, idempotency_key: str |
         else:
             job = _new_job(request, model_id=find_model(session, request.model_id).id)
             spec = find_spec(session, request.target)
-            if request.measure == "device" and spec.triple != host_target().triple:
-                raise Invalid(
-                    f"No device here can measure code for target {spec.name!r} ({spec.triple}).",
-                    code="no_device",
-                    hint='Choose the target host, or build without measuring: "measure": "none".',
-                )
+            if request.measure == "device" and not can_measure(spec):
+                refusal = no_device(spec)
+                raise Conflict(refusal.message, code=refusal.code, hint=refusal.hint, details=refusal.details)
             job.target_fingerprint, job.target_spec = spec.fingerprint, spec.as_dict()
             if request.samples is not None and session.get(Samples, request.samples) is None:
                 raise NotFound(

@@ -10,15 +10,16 @@ from service.database import Database
 from service.database.tables import Job, Target
 from service.errors import NotFound
 from service.jobs.states import ACTIVE_STATES
-from tuner.errors import TargetError
-from tuner.targets import TargetSpec, list_targets
+from tuner.errors import BuildError, TargetError
+from tuner.link import find_linker
+from tuner.targets import TargetSpec, can_measure, host_target, list_targets
 
 
 def all_targets(database: Database) -> list[TargetSchema]:
     """Every target: the built-in ones first."""
     with database.read() as session:
         return [_schema(spec, builtin=True) for spec in list_targets()] + [
-            _schema(spec_from_dict(row.spec), builtin=False)
+            _schema(TargetSpec.from_dict(row.spec), builtin=False)
             for row in session.scalars(select(Target).order_by(Target.name))
         ]
 
@@ -45,13 +46,7 @@ def find_spec(session: Session, name: str) -> TargetSpec:
             f"There is no target named {name!r}.",
             hint=f"Known targets: {', '.join(names)}. Show them with: tessera targets list",
         )
-    return spec_from_dict(row.spec)
-
-
-def spec_from_dict(spec: dict[str, object]) -> TargetSpec:
-    """The inverse of `TargetSpec.as_dict`."""
-    fields = {name: value for name, value in spec.items() if name != "fingerprint"}
-    return TargetSpec(**{**fields, "features": tuple(fields.get("features") or ())})  # type: ignore[arg-type]
+    return TargetSpec.from_dict(row.spec)
 
 
 def list_devices(database: Database) -> list[DeviceSchema]:
@@ -60,17 +55,27 @@ def list_devices(database: Database) -> list[DeviceSchema]:
         running = session.scalar(
             select(Job.id).where(Job.state.in_([state.value for state in ACTIVE_STATES])).order_by(Job.id).limit(1)
         )
+    host = host_target()
     return [
         DeviceSchema(
-            name=spec.name,
-            description=spec.description,
-            target=spec.name,
+            name=host.name,
+            description=host.description,
+            target=host.name,
             state="measuring" if running else "idle",
             running_job_id=running,
         )
-        for spec in list_targets()
     ]
 
 
 def _schema(spec: TargetSpec, *, builtin: bool) -> TargetSchema:
-    return TargetSchema.model_validate({**spec.as_dict(), "builtin": builtin})
+    here = {"module": spec.module, "linker": _linker(spec), "measurable": can_measure(spec)}
+    return TargetSchema.model_validate({**spec.as_dict(), **here, "builtin": builtin})
+
+
+def _linker(spec: TargetSpec) -> str | None:
+    if spec.module == "module.tar":
+        return None
+    try:
+        return find_linker(spec.triple).name
+    except BuildError:
+        return None

@@ -102,7 +102,20 @@ def test_nothing_measured_is_not_a_figure() -> None:
     assert verdict.how_much_faster(job()).text == "Not known yet"
     assert verdict.how_much_faster(job(state="succeeded", outcome="unmeasured")).text == "Not measured"
     failed = job(state="failed", error={"code": "verification_failed", "message": "", "hint": ""})
-    assert verdict.is_it_right(failed).text == "No"
+    assert verdict.is_it_right(failed, None).text == "No"
+
+
+def test_what_was_checked_elsewhere_says_where() -> None:
+    done = job(
+        state="succeeded",
+        target="raspberry-pi-4",
+        result={"outcome": "unmeasured", "max_rel_error": 1e-6, "max_abs_error": 1e-6},
+    )
+    elsewhere = verdict.is_it_right(done, {"numerics": {"checked_on": "host"}})
+    assert elsewhere.text == "Verified"
+    assert "Checked on host" in elsewhere.note
+    for manifest in (None, {}, {"numerics": {}}, {"numerics": {"checked_on": "raspberry-pi-4"}}):
+        assert "Checked on" not in verdict.is_it_right(done, manifest).note
 
 
 def test_stages_are_marked() -> None:

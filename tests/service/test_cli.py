@@ -94,6 +94,8 @@ def test_a_failed_job_exits_with_one_and_its_hint(
         (["jobs", "cancel", "nope"], 2, "There is no job"),
         (["download", "nope"], 2, "There is no job"),
         (["targets", "show", "toaster"], 2, "no target named"),
+        (["targets", "add", "{text}"], 2, "does not describe targets"),
+        (["tune", "{model}", "--target", "raspberry-pi-4"], 2, "No device here can measure"),
         (["cost-models", "show", "host"], 2, "no cost model"),
         (["cost-models", "restore", "host", "3"], 2, "no version 3"),
         (["records", "import", "{text}"], 1, "is no record"),
@@ -115,6 +117,20 @@ def test_errors_have_a_message_a_hint_and_a_status(
     if told:
         assert "Hint:" in result[2]
     assert result[1] == ""
+
+
+def test_targets_are_added_from_a_file(tessera: Run, tmp_path: Path) -> None:
+    boards = tmp_path / "boards.toml"
+    tvm = 'tvm = { kind = "llvm", mtriple = "aarch64-linux-gnu", num-cores = 2 }'
+    boards.write_text(
+        "".join(f'[{name}]\ntriple = "aarch64-linux-gnu"\n{tvm}\nthreads = 2\n' for name in ("one", "two"))
+    )
+    status, output, _ = tessera("targets", "add", str(boards))
+    assert (status, output.count("Added")) == (0, 2)
+    shown = json.loads(tessera("targets", "show", "two", "--json")[1])
+    assert (shown["device"], shown["threads"], shown["builtin"]) == ("two", 2, False)
+    again = tessera("targets", "add", str(boards))
+    assert (again[0], "a target named 'one' already" in again[2]) == (1, True)
 
 
 def test_reading_commands_speak_json(tessera: Run) -> None:

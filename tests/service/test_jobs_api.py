@@ -275,19 +275,41 @@ def test_bad_records_store_nothing(client: TestClient, services: Services, line:
     assert DatabaseRecordStore(services.database, "x").seen("workload-1", target_fingerprint="x") == []
 
 
+def test_targets_say_what_can_be_done_for_them_here(client: TestClient) -> None:
+    targets = {target["name"]: target for target in client.get("/api/v1/targets").json()["items"]}
+    assert targets["host"]["measurable"]
+    pi, risc = targets["raspberry-pi-4"], targets["riscv64"]
+    assert (pi["module"], pi["linker"], pi["measurable"]) == ("module.so", "zig cc", False)
+    assert (risc["module"], risc["linker"], risc["has_runtime"]) == ("module.tar", None, False)
+    assert [device["target"] for device in client.get("/api/v1/devices").json()["items"]] == ["host"]
+
+
+@pytest.mark.parametrize(("target", "measure"), [("host", "device"), ("raspberry-pi-4", "none")])
+def test_the_start_page_measures_where_it_can(client: TestClient, model_file: Path, target: str, measure: str) -> None:
+    model_id = upload(client, model_file)
+    assert "Built without measuring" in client.get(f"/new?model={model_id}").text
+    fields = {"action": "start", "target": target, "budget": "trials", "trials": "8", "seed": "0", "shape:x": "1x2"}
+    sent = client.post(f"/new/{model_id}", data=fields, headers={"origin": "http://testserver"}, follow_redirects=False)
+    assert sent.status_code == 303, sent.text
+    (job,) = client.get("/api/v1/jobs").json()["items"]
+    assert (job["target"], job["measure"]) == (target, measure)
+
+
 def test_targets_of_ones_own(client: TestClient, model_file: Path) -> None:
     host = host_target()
     body = {"name": "one-thread", "tvm": {**host.tvm, "num-cores": 1}, "triple": host.triple, "threads": 1}
     made = client.post("/api/v1/targets", json=body)
     assert made.status_code == 201
     assert made.json()["fingerprint"] != host.fingerprint
-    assert [t["name"] for t in client.get("/api/v1/targets").json()["items"]] == ["host", "one-thread"]
+    names = [t["name"] for t in client.get("/api/v1/targets").json()["items"]]
+    assert (names[0], names[-1]) == ("host", "one-thread")
     assert client.post("/api/v1/targets", json=body).json()["code"] == "target_exists"
     assert start(client, model_file, target="one-thread")
     board = client.post("/api/v1/targets", json={**body, "name": "board", "triple": "riscv64-linux-gnu"})
     assert board.status_code == 201
     refused = client.post("/api/v1/jobs", json={"model_id": upload(client, model_file), "target": "board"})
-    assert refused.json()["code"] == "no_device"
+    assert (refused.status_code, refused.json()["code"]) == (409, "no_device")
+    assert refused.json()["details"]["choices"] == ["measure: none", "target: host"]
     assert start(client, model_file, target="board", measure="none")
     assert (
         client.post("/api/v1/targets", json={**body, "name": "x", "tvm": {"kind": "vulkan"}}).json()["code"]

@@ -33,6 +33,10 @@ def texts(picture: str) -> str:
     return " ".join("".join(each.itertext()) for each in ElementTree.fromstring(picture).iter("text"))
 
 
+def labels(picture: str) -> list[ElementTree.Element]:
+    return [each for each in ElementTree.fromstring(picture).iter() if each.tag.endswith("text")]
+
+
 def manifest(*, strips: int) -> dict[str, Any]:
     chain = inverted_residual(28, 28)
     part = described(chain, planned(chain, strips=strips))
@@ -69,6 +73,8 @@ def test_the_timeline_names_both_peaks() -> None:
     picture = timeline_chart([100, 5600, 20], [700, 800])
     assert "without windows, at most 5.47 KiB" in texts(picture)
     assert "this build, at most 800 B" in texts(picture)
+    level = {str(text.text): float(str(text.get("y"))) for text in labels(timeline_chart([800, 100], [800, 700]))}
+    assert abs(level["this build, at most 800 B"] - level["without windows, at most 800 B"]) >= 14
     same = timeline_chart([700, 800], [700, 800])
     assert not elements(same, "usual")
     assert timeline_chart([], []) == ""

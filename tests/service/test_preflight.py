@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from service.settings import Settings
 from tests import models
 from tests.service.conftest import upload
 from tuner.errors import ModelError
+from tuner.targets import TargetSpec, host_target
 
 
 def child(script: str) -> tuple[str, ...]:
@@ -30,7 +32,9 @@ def check(services: Services, model_id: str, script: str) -> dict[str, object]:
 def test_the_report_is_passed_on(client: TestClient, services: Services, model_file: Path) -> None:
     model_id = upload(client, model_file)
     report = check(services, model_id, "import sys, json; print('noise'); print(json.dumps({'args': sys.argv[2:]}))")
-    assert report["args"] == ["--target", "host", "--input-shape", "x=1x2"]
+    option, target, *shapes = report["args"]
+    assert (option, shapes) == ("--target", ["--input-shape", "x=1x2"])
+    assert TargetSpec.from_dict(json.loads(target)) == host_target()
     assert report["model_id"] == model_id
 
 

@@ -21,8 +21,8 @@ import pytest
 from tests import models
 from tests.tuner.networks import Network, compile_model
 from tuner.bundle import (
-    BUNDLE_FILES,
     BundleError,
+    bundle_files,
     bundle_name,
     read_manifest,
     requirements,
@@ -30,6 +30,7 @@ from tuner.bundle import (
     verify_bundle,
     write_bundle,
 )
+from tuner.targets import find_target, host_target
 from tuner.verify import verify_module
 
 
@@ -47,7 +48,8 @@ def manifest(network: Network) -> dict[str, Any]:
     measured = {"median_us": 120.0, "spread_us": 2.0, "runs": 10}
     return {
         "model": {"name": "tiny", "sha256": hashlib.sha256(network.onnx_path.read_bytes()).hexdigest()},
-        "target": {"name": "host", "device": "a test machine"},
+        "target": host_target().as_dict() | {"device": "a test machine"},
+        "module": "module.so",
         "threads": 2,
         "inputs": [spec.as_dict() for spec in imported.inputs],
         "outputs": [spec.as_dict() for spec in imported.outputs],
@@ -91,10 +93,12 @@ def repack(bundle: Path, output: Path, changes: dict[str, bytes]) -> Path:
 
 def test_every_file_is_there_with_its_hash(bundle: Path, tmp_path: Path) -> None:
     unpack_bundle(bundle, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(BUNDLE_FILES)
+    assert sorted(path.name for path in tmp_path.iterdir()) == bundle_files(
+        json.loads((tmp_path / "manifest.json").read_text())
+    )
     found = json.loads((tmp_path / "manifest.json").read_text())
     assert found == read_manifest(bundle)
-    assert sorted(found["files"]) == sorted(set(BUNDLE_FILES) - {"manifest.json"})
+    assert sorted(found["files"]) == sorted(set(bundle_files(found)) - {"manifest.json"})
     for name, entry in found["files"].items():
         data = (tmp_path / name).read_bytes()
         assert entry == {"sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)}
@@ -243,3 +247,36 @@ def test_the_cpp_of_the_readme_builds_and_runs(bundle: Path, tmp_path: Path) -> 
     done = subprocess.run(["sh", "-ec", script], cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout == "output 0: 10 values\n"
+
+
+def objects(network: Network, manifest: dict[str, Any], folder: Path) -> Path:
+    """A bundle of object files for RISC-V; what is in them does not matter."""
+    target = find_target("riscv64").as_dict()
+    path = folder / "tiny-riscv64.tar.gz"
+    write(path, network, manifest | {"target": target, "module": "module.tar"})
+    return path
+
+
+def test_a_bundle_of_object_files_says_how_to_link_them(
+    network: Network, manifest: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "unpacked"
+    folder.mkdir()
+    unpack_bundle(objects(network, manifest, tmp_path), folder)
+    assert (folder / "module.tar").is_file()
+    readme = (folder / "README.md").read_text()
+    assert "zig cc -target riscv64-linux-gnu -shared -fPIC -o module.so *.o -lm" in readme
+    assert "no TVM runtime on PyPI" in readme
+    done = run(folder)
+    assert done.returncode == 1
+    assert "module.tar holds object files for riscv64-linux-gnu: link them first" in done.stderr
+
+
+def test_a_bundle_for_another_machine_is_checked_and_not_run(
+    network: Network, manifest: dict[str, Any], tmp_path: Path
+) -> None:
+    bundle = objects(network, manifest, tmp_path)
+    checked = verify_bundle(bundle)
+    assert (checked.ok, checked.result) == (True, None)
+    changed = repack(bundle, tmp_path / "changed.tar.gz", {"module.tar": b"something else"})
+    assert verify_bundle(changed).problems == ("module.tar was changed: its SHA-256 is not the manifest's",)

@@ -1,6 +1,6 @@
 """Check this bundle on this machine: python run.py [--benchmark] [--json]
 
-Checks every file's SHA-256 against manifest.json, loads module.so, compares its outputs on samples.npz with ONNX
+Checks every file's SHA-256 against manifest.json, loads the module, compares its outputs on samples.npz with ONNX
 Runtime's, and times it. Exit status 0: OK; 1: something differs. Needs only what requirements.txt names.
 """
 
@@ -20,6 +20,11 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 MANIFEST = json.loads((HERE / "manifest.json").read_text(encoding="utf-8"))
 
+# A bundle of object files has no library before somebody links one.
+LIBRARIES = [path for name in ("module.so", "module.dylib", "module.dll") if (path := HERE / name).is_file()]
+if not LIBRARIES and MANIFEST["module"] == "module.tar":
+    sys.exit(f"module.tar holds object files for {MANIFEST['target']['triple']}: link them first, as README.md says.")
+
 # Both are read when TVM is loaded. Its own default would be half of the cores on x86.
 os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
 os.environ.setdefault("TVM_NUM_THREADS", str(MANIFEST["threads"]))
@@ -35,8 +40,8 @@ from tvm.runtime.vm import VirtualMachine  # noqa: E402
 class Network:
     """The network: call it with the inputs by name; returns the outputs by name, as NumPy arrays."""
 
-    def __init__(self, path: Path = HERE / "module.so") -> None:
-        self.main = VirtualMachine(load_module(str(path)), tvm.cpu())["main"]
+    def __init__(self) -> None:
+        self.main = VirtualMachine(load_module(str(LIBRARIES[0])), tvm.cpu())["main"]
 
     def __call__(self, **inputs: Any) -> dict[str, np.ndarray]:
         return self.fetch(self.main(*self.prepare(inputs)))

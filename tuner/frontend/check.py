@@ -53,9 +53,9 @@ def parse_input_shape(text: str) -> tuple[str, tuple[int, ...]]:
 
 
 def _check(model: Path, target: str, shapes: list[str]) -> dict[str, object]:
-    from tuner.targets import find_target
+    from tuner.targets import TargetSpec, find_target
 
-    spec = find_target(target)
+    spec = TargetSpec.from_dict(json.loads(target)) if target.startswith("{") else find_target(target)
     input_shapes = dict(parse_input_shape(text) for text in shapes)
     from tuner.frontend.preflight import check_model
 

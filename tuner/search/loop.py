@@ -217,6 +217,13 @@ class SearchLoop:
         if state.best_us is not None:
             state.best_after_batch.append(state.best_us)
 
+    @property
+    def guessed_by(self) -> str:
+        """What ranks the candidates of a task that was never measured: ``cost_model``, or ``analytic`` scores alone
+        while it knows too little."""
+        rows = len(self._other_latency_us) + sum(len(state.latency_us) for state in self._states.values())
+        return "cost_model" if self._trained is not None or rows >= _MIN_TRAINING_ROWS else "analytic"
+
     def guesses(self, key: str, count: int) -> list[Draft]:
         """What a task is built with unmeasured: the candidates that everything learned so far ranks first.
 

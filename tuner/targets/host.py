@@ -1,17 +1,15 @@
-"""Targets: what code is generated for. This module is free of TVM, so that the web process can list them."""
+"""This machine as a target, detected, and what it can do for others."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import platform
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 
 from tuner.errors import TargetError
+from tuner.targets.spec import TargetSpec
 
 # LLVM's x86 micro-architectures, most capable first, with the /proc/cpuinfo flags that each one needs. Chosen by
 # features, not by family and model: virtual machines often report the model of another generation.
@@ -41,79 +39,6 @@ _SHOWN_FEATURES = (
     "sve",
 )
 
-TIMING_VERSION = 2
-"""Latencies of another version of `tuner.measure.run_worker` are not comparable. 2: weights are not in the cache."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TargetSpec:
-    """A named target.
-
-    ``tvm`` is the TVM target as a JSON object (``kind``, ``mcpu``, ``mtriple``, ``num-cores``), ``triple`` the
-    link triple, ``threads`` the worker threads that the module is tuned and run with (never TVM's default,
-    which is half the cores on x86), ``device`` what a person calls the machine.
-    """
-
-    name: str
-    description: str
-    device: str
-    tvm: dict[str, object]
-    triple: str
-    threads: int
-    features: tuple[str, ...] = ()
-    vector_bits: int = 128
-    cache_bytes: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def fingerprint(self) -> str:
-        """Identity of what was measured and how: target attributes, device, threads, TVM version, way of timing (16 hex
-        digits)."""
-        identity = {
-            "tvm": self.tvm,
-            "device": self.device,
-            "threads": self.threads,
-            "version": tvm_version(),
-            "timing": TIMING_VERSION,
-        }
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-
-    def as_dict(self) -> dict[str, object]:
-        """The JSON shape of ``GET /targets``."""
-        return {
-            "name": self.name,
-            "description": self.description,
-            "device": self.device,
-            "tvm": self.tvm,
-            "triple": self.triple,
-            "threads": self.threads,
-            "features": list(self.features),
-            "vector_bits": self.vector_bits,
-            "cache_bytes": self.cache_bytes,
-            "fingerprint": self.fingerprint,
-        }
-
-
-@cache
-def tvm_version() -> str:
-    """The installed TVM's version, read from its metadata (TVM itself is not loaded)."""
-    return version("apache-tvm")
-
-
-def find_target(name: str) -> TargetSpec:
-    """The target of that name; raises `TargetError` (``unknown_target``) with the names that exist."""
-    targets = {spec.name: spec for spec in list_targets()}
-    if name not in targets:
-        raise TargetError(
-            f"There is no target named {name!r}.",
-            hint=f"Known targets: {', '.join(sorted(targets))}. Show them with: tessera targets list",
-        )
-    return targets[name]
-
-
-def list_targets() -> list[TargetSpec]:
-    """Every target known here, `host` first."""
-    return [host_target()]
-
 
 @cache
 def host_target() -> TargetSpec:
@@ -142,6 +67,25 @@ def host_target() -> TargetSpec:
     )
 
 
+def can_run(spec: TargetSpec) -> bool:
+    """Whether this machine runs code for a target: its triple, and every feature that the target's processor has."""
+    flags, _ = _cpu_flags_and_brand()
+    return spec.triple == host_target().triple and set(spec.features) <= flags
+
+
+def can_measure(spec: TargetSpec) -> bool:
+    """Whether latencies here say anything about a target: its code runs here, with a core for each of its threads."""
+    return can_run(spec) and spec.threads <= host_target().threads
+
+
+def checked_on(spec: TargetSpec) -> TargetSpec:
+    """What code for a target is built for to be checked here: the target itself where this machine can run it, else
+    this machine, so that the same schedules are checked in its own code."""
+    host = host_target()
+    return spec if can_run(spec) else replace(host, threads=min(spec.threads, host.threads))
+
+
+@cache
 def _cpu_flags_and_brand() -> tuple[frozenset[str], str]:
     flags: frozenset[str] = frozenset()
     brand = platform.processor() or platform.machine()
