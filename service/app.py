@@ -21,9 +21,11 @@ from service.dashboard.routes import router as dashboard
 from service.database import Database
 from service.database.upgrade import upgrade
 from service.engine.local import LocalEngine
+from service.fleet import FleetView
 from service.ownership import own
 from service.services import Services
 from service.settings import Settings
+from tuner.measure.tracker import Tracker
 
 _DESCRIPTION = """Tune ONNX models for a device: upload a model, start a job, follow it, download the bundle.
 
@@ -80,12 +82,14 @@ def _open(stack: ExitStack, settings: Settings, with_engine: bool, job_command: 
     upgrade(database)
     blobs = BlobStore(settings.blobs_dir)
     blobs.remove_abandoned()
+    fleet = FleetView(Tracker.parse(settings.tracker) if settings.tracker else None)
     engine = None
     if with_engine:
-        engine = LocalEngine(settings, database, **({"command": job_command} if job_command else {}))
+        command = {"command": job_command} if job_command else {}
+        engine = LocalEngine(settings, database, fleet=fleet, **command)
         engine.start()
         stack.callback(engine.stop)
-    return Services(settings=settings, database=database, blobs=blobs, engine=engine)
+    return Services(settings=settings, database=database, blobs=blobs, engine=engine, fleet=fleet)
 
 
 class _RevalidatedFiles(StaticFiles):

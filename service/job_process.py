@@ -29,8 +29,10 @@ from service.settings import Settings
 from service.stores import DatabaseCostModelStore, DatabaseRecordStore, JobReporter
 from tuner.errors import TesseraError
 from tuner.events import Log
+from tuner.measure.fleet import NoBoardError
+from tuner.measure.tracker import Tracker, TrackerError
 from tuner.request import Budget, TuneRequest, TuneResult
-from tuner.targets import TargetSpec
+from tuner.targets import TargetSpec, can_measure
 
 _HEARTBEAT_S = 5.0
 _COPY_BYTES = 1024**2
@@ -67,6 +69,10 @@ def run(settings: Settings, database: Database, job_id: str) -> int:
             request = make_request(settings, blobs, job, model_name=model.name)
             result = _tune(request, database, blobs, job_id, reporter)
             store_artifacts(database, blobs, job_id, result.bundle)
+    except (NoBoardError, TrackerError) as error:
+        reason = f"{error.message} The job waits for a board and resumes from its records."
+        queue.requeue(database, job_id, reason=reason, crash=None, barren_attempts=0)
+        return 0
     except TesseraError as error:
         reporter.emit(Log(message=f"{error.code}: {error.message} {error.hint}".strip(), level="error"))
         queue.finish(database, job_id, JobState.FAILED, error=error.as_dict())
@@ -97,9 +103,17 @@ def make_request(settings: Settings, blobs: BlobStore, job: Job, *, model_name: 
         input_shapes={name: tuple(shape) for name, shape in job.input_shapes.items()},
         samples=blobs.path(job.samples_id) if job.samples_id else None,
         measure=job.measure,
+        fleet=_fleet(settings, job),
         memory_limit_bytes=job.memory_limit_bytes,
         seed=job.seed,
     )
+
+
+def _fleet(settings: Settings, job: Job) -> Tracker | None:
+    """Where boards are that measure the job; None where this machine does, or nothing."""
+    if settings.tracker is None or job.measure != "device" or can_measure(TargetSpec.from_dict(job.target_spec)):
+        return None
+    return Tracker.parse(settings.tracker)
 
 
 def store_artifacts(database: Database, blobs: BlobStore, job_id: str, bundle: Path) -> None:

@@ -6,6 +6,8 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from service.fleet import FleetView
+
 if TYPE_CHECKING:
     from service.blobs import BlobStore
     from service.database import Database
@@ -21,4 +23,5 @@ class Services:
     database: Database
     blobs: BlobStore
     engine: LocalEngine | None
+    fleet: FleetView = field(default_factory=lambda: FleetView(None))
     stopping: threading.Event = field(default_factory=threading.Event)

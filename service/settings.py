@@ -8,6 +8,8 @@ from platformdirs import user_data_path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tuner.measure.tracker import Tracker
+
 GIB = 1024**3
 
 
@@ -35,6 +37,9 @@ class Settings(BaseSettings):
     heartbeat_timeout_s: float = Field(
         default=900.0, gt=0, description="A job process that is alive but silent for this long is ended and resumed."
     )
+    tracker: str | None = Field(
+        default=None, description="HOST:PORT of TVM's RPC tracker that boards have joined; unset: none."
+    )
     shutdown_grace_s: int = Field(default=3, ge=0, description="How long open streams may delay a stop.")
 
     @field_validator("data_dir")
@@ -42,6 +47,11 @@ class Settings(BaseSettings):
     def _absolute(cls, path: Path) -> Path:
         """Job processes are handed this path: it must not depend on where they run."""
         return path.expanduser().absolute()
+
+    @field_validator("tracker")
+    @classmethod
+    def _address(cls, text: str | None) -> str | None:
+        return str(Tracker.parse(text)) if text else None
 
     @property
     def sqlalchemy_url(self) -> str:

@@ -9,8 +9,9 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tuner.board_process import BoardProcess
 from tuner.frontend.tensors import TensorSpec
-from tuner.network_process import CONTENDER, Kind, NetworkProcess, Sample
+from tuner.network_process import CONTENDER, Kind, NetworkProcess, RunnableNetwork, Sample
 
 # ONNX Runtime's threads spin for up to 30 ms after a run (measured on two cores); whoever is next waits them out.
 _SETTLE_S = 0.05
@@ -56,23 +57,29 @@ def compare(
     *,
     threads: int,
     time_budget_s: float = 30.0,
+    board: BoardProcess | None = None,
 ) -> dict[str, Latency]:
     """Time the contenders in turns, A B C A B C …, on one sample with ``threads`` threads each.
 
     Each turn is about 60 ms of untimed runs and 60 ms of timed single ones. Ends after 15 rounds or when the budget is
     spent; loading and everybody's first run are not counted. A network so slow that
     one run takes a tenth of the budget has no untimed runs and takes part while the budget lasts; its first run
-    counts, so that everybody is timed at least once. Raises `WorkerError` when a network cannot be loaded or crashes.
+    counts, so that everybody is timed at least once. With a ``board`` that is where they run (compiled ones only).
+    Raises `WorkerError` when a network cannot be loaded or crashes.
     """
     names = [spec.name for spec in inputs]
     with ExitStack() as stack:
-        networks: dict[str, NetworkProcess] = {}
+        networks: dict[str, RunnableNetwork] = {}
         once_us: dict[str, float] = {}
         latencies: dict[str, list[float]] = {name: [] for name in contenders}
         rounds = dict.fromkeys(contenders, 0)
         for name, contender in contenders.items():
-            network = NetworkProcess(
-                contender.path, kind=contender.kind, threads=threads, name=name, program=contender.program
+            network = (
+                board.open(contender.path, name=name)
+                if board
+                else NetworkProcess(
+                    contender.path, kind=contender.kind, threads=threads, name=name, program=contender.program
+                )
             )
             networks[name] = stack.enter_context(network)
             network.run([sample], names, [])
@@ -111,7 +118,7 @@ def choose(*, untuned: Latency, tuned: Latency) -> str:
     return "improved" if tuned.median_us < untuned.median_us - noise_us else "no_improvement"
 
 
-def _turn(network: NetworkProcess, once_us: float, *, slow: bool) -> list[float]:
+def _turn(network: RunnableNetwork, once_us: float, *, slow: bool) -> list[float]:
     time.sleep(_SETTLE_S)
     if slow:
         return network.time_us(1)

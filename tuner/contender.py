@@ -48,6 +48,15 @@ class Network:
     def fetch(self, returned: Any) -> list[np.ndarray]:
         raise NotImplementedError
 
+    def time_us(self, prepared: Any, runs: int) -> list[float]:
+        """The latencies of single runs."""
+        latencies = []
+        for _ in range(runs):
+            started = time.perf_counter()
+            self.launch(prepared)
+            latencies.append((time.perf_counter() - started) * 1e6)
+        return latencies
+
 
 class _Compiled(Network):
     def __init__(self, path: str) -> None:
@@ -102,7 +111,7 @@ def main() -> int:
 
 def serve(load: Callable[[], Network]) -> int:
     """Load a network, imports included, and answer requests until standard input closes; returns the exit status."""
-    _die_with_parent()
+    die_with_parent()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     try:
@@ -110,7 +119,7 @@ def serve(load: Callable[[], Network]) -> int:
         network = load()
         answers.write(json.dumps({"load_s": time.perf_counter() - started}) + "\n")
     except Exception as error:
-        answers.write(json.dumps({"error": _shown(error)}) + "\n")
+        answers.write(json.dumps({"error": shown(error)}) + "\n")
         return 1
     prepared: list[Any] = []
     for line in sys.stdin:
@@ -118,25 +127,27 @@ def serve(load: Callable[[], Network]) -> int:
         try:
             answer: dict[str, object]
             if "run" in request:
-                prepared = _prepare(network, request["run"])
-                answer = {"latency_us": _run(network, prepared, request["to"])}
+                prepared = prepare_samples(network, request["run"])
+                answer = {"latency_us": run_samples(network, prepared, request["to"])}
             elif "grow" in request:
-                answer = {"bytes": growth_bytes(partial(network.launch, _prepare(network, request["grow"])[0]))}
+                first, *_ = prepare_samples(network, request["grow"])
+                answer = {"bytes": growth_bytes(partial(network.launch, first))}
             else:
-                answer = {"latency_us": _time_us(network, prepared[0], request["time"])}
+                answer = {"latency_us": network.time_us(prepared[0], request["time"])}
         except Exception as error:
-            answer = {"error": _shown(error)}
+            answer = {"error": shown(error)}
         answers.write(json.dumps(answer) + "\n")
     return 0
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """A job that is killed must not leave a network running; without prctl, the closed pipe ends it a run later."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _prepare(network: Network, path: str) -> list[Any]:
+def prepare_samples(network: Network, path: str) -> list[Any]:
+    """Every sample of a file in the network's own form."""
     with np.load(path, allow_pickle=False) as given:
         arrays = {name: given[name] for name in given.files}
     samples = 1 + max(int(name.partition(".")[0]) for name in arrays)
@@ -144,7 +155,8 @@ def _prepare(network: Network, path: str) -> list[Any]:
     return [network.prepare([arrays[f"{s}.{p}"] for p in range(positions)]) for s in range(samples)]
 
 
-def _run(network: Network, prepared: list[Any], path: str) -> list[float]:
+def run_samples(network: Network, prepared: list[Any], path: str) -> list[float]:
+    """Run every sample and write the outputs; how long each took, in µs."""
     outputs: dict[str, Any] = {}
     latencies = []
     for sample, arguments in enumerate(prepared):
@@ -157,16 +169,7 @@ def _run(network: Network, prepared: list[Any], path: str) -> list[float]:
     return latencies
 
 
-def _time_us(network: Network, arguments: Any, runs: int) -> list[float]:
-    latencies = []
-    for _ in range(runs):
-        started = time.perf_counter()
-        network.launch(arguments)
-        latencies.append((time.perf_counter() - started) * 1e6)
-    return latencies
-
-
-def _shown(error: Exception) -> str:
+def shown(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip()[-800:]}"
 
 

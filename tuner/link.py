@@ -42,7 +42,7 @@ def find_linker(triple: str, *, fast: bool = False) -> Linker:
     """
     own = triple == host_triple()
     zig = _zig()
-    if fast:
+    if fast and "linux" in triple:
         if own and (ld := shutil.which("ld")):
             return Linker(name="ld", command=(ld, "-shared"))
         if zig:

@@ -9,10 +9,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 
@@ -23,38 +24,26 @@ Kind = Literal["tvm", "onnxruntime"]
 CONTENDER = "tuner.contender"
 
 
-class NetworkProcess:
-    """A network loaded in a child: a context manager that ends the child on exit.
+class Program:
+    """A child that obeys requests, one line of JSON each, and ends with its parent.
 
-    Every method raises `WorkerError` when the child dies, answers an error, or misses its deadline.
-    ``load_s`` is what loading took inside the child (imports included), ``first_run_us`` the latency of the first
-    sample of the last `run`: cold, but good enough to tell how slow a network is. ``program`` is the module that runs
-    in the child: `tuner.contender`, or one that speaks its protocol.
+    ``load_s`` is what it says that loading took. Every method raises `WorkerError` when the child dies, answers an
+    error, or misses its deadline.
     """
 
-    def __init__(
-        self, path: Path, *, kind: Kind, threads: int, name: str | None = None, program: str = CONTENDER
-    ) -> None:
-        self.name = name or path.name
-        self.first_run_us = 0.0
-        self._directory = tempfile.TemporaryDirectory(prefix="network-")
-        environment = {
-            **os.environ,
-            "TVM_NUM_THREADS": str(threads),
-            # TVM's workers would pin themselves to cores by number, whatever else runs there.
-            "TVM_BIND_THREADS": "0",
-            "OMP_NUM_THREADS": str(threads),
-        }
+    def __init__(self, arguments: Sequence[str], *, name: str, environment: Mapping[str, str] | None = None) -> None:
+        self.name = name
         root = str(Path(__file__).resolve().parents[1])
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
-        self._errors = Path(self._directory.name) / "stderr"
+        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        self.folder = tempfile.TemporaryDirectory(prefix="network-")
+        self._errors = Path(self.folder.name) / "stderr"
         with self._errors.open("wb") as errors:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", program, str(path), "--kind", kind, "--threads", str(threads)],
+                [sys.executable, "-m", *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=environment,
+                env={**os.environ, **(environment or {}), "PYTHONPATH": path},
                 # Unbuffered: closing a buffered pipe to a dead child raises again what could not be flushed.
                 bufsize=0,
             )
@@ -64,32 +53,6 @@ class NetworkProcess:
             self.close()
             raise
 
-    def run(
-        self, samples: Sequence[Sample], inputs: Sequence[str], outputs: Sequence[str], *, timeout_s: float = 1800
-    ) -> list[dict[str, np.ndarray]]:
-        """Outputs by name, one dictionary a sample."""
-        given = self._given(samples, inputs)
-        taken = Path(self._directory.name) / "out.npz"
-        answer = self._ask({"run": str(given), "to": str(taken)}, timeout_s=timeout_s)
-        self.first_run_us = _numbers(answer)[0]
-        with np.load(taken, allow_pickle=False) as returned:
-            return [
-                {name: returned[f"{sample}.{position}"] for position, name in enumerate(outputs)}
-                for sample in range(len(samples))
-            ]
-
-    def time_us(self, runs: int, *, timeout_s: float = 1800) -> list[float]:
-        """Latencies of single runs on the first sample that `run` was given last."""
-        return _numbers(self._ask({"time": runs}, timeout_s=timeout_s))
-
-    def peak_bytes(self, sample: Sample, inputs: Sequence[str], *, timeout_s: float = 1800) -> int | None:
-        """The most memory that one run takes beside weights and inputs, None where nobody knows.
-
-        Only of a network that was not run before; it is not to be timed afterwards (`tuner.high_water`).
-        """
-        answer = self._ask({"grow": str(self._given([sample], inputs))}, timeout_s=timeout_s)["bytes"]
-        return answer if isinstance(answer, int) else None
-
     def close(self) -> None:
         if self._child.poll() is None:
             self._child.kill()
@@ -97,21 +60,9 @@ class NetworkProcess:
         for stream in (self._child.stdin, self._child.stdout):
             if stream is not None:
                 stream.close()
-        self._directory.cleanup()
+        self.folder.cleanup()
 
-    def __enter__(self) -> NetworkProcess:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
-
-    def _given(self, samples: Sequence[Sample], inputs: Sequence[str]) -> Path:
-        path = Path(self._directory.name) / "in.npz"
-        arrays = {f"{s}.{p}": sample[name] for s, sample in enumerate(samples) for p, name in enumerate(inputs)}
-        np.savez(path, **arrays)  # type: ignore[arg-type]
-        return path
-
-    def _ask(self, request: dict[str, object], *, timeout_s: float) -> dict[str, object]:
+    def ask(self, request: dict[str, object], *, timeout_s: float) -> dict[str, object]:
         assert self._child.stdin is not None
         try:
             self._child.stdin.write(json.dumps(request).encode() + b"\n")
@@ -144,6 +95,95 @@ class NetworkProcess:
         return WorkerError(
             f"The process that ran {self.name} ended with {how}.", code="network_crashed", details={"stderr": printed}
         )
+
+
+class RunnableNetwork(ABC):
+    """A loaded network: a context manager that gives back what it takes.
+
+    ``load_s`` is what loading took, ``first_run_us`` the latency of the first sample of the last `run`: cold, but good
+    enough to tell how slow a network is.
+    """
+
+    name: str
+    load_s: float
+    first_run_us = 0.0
+
+    @abstractmethod
+    def _ask(self, request: dict[str, object], *, timeout_s: float) -> dict[str, object]: ...
+
+    @property
+    @abstractmethod
+    def _folder(self) -> Path: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def run(
+        self, samples: Sequence[Sample], inputs: Sequence[str], outputs: Sequence[str], *, timeout_s: float = 1800
+    ) -> list[dict[str, np.ndarray]]:
+        """Outputs by name, one dictionary a sample."""
+        given = self._given(samples, inputs)
+        taken = self._folder / "out.npz"
+        answer = self._ask({"run": str(given), "to": str(taken)}, timeout_s=timeout_s)
+        self.first_run_us = _numbers(answer)[0]
+        with np.load(taken, allow_pickle=False) as returned:
+            return [
+                {name: returned[f"{sample}.{position}"] for position, name in enumerate(outputs)}
+                for sample in range(len(samples))
+            ]
+
+    def time_us(self, runs: int, *, timeout_s: float = 1800) -> list[float]:
+        """Latencies of single runs on the first sample that `run` was given last."""
+        return _numbers(self._ask({"time": runs}, timeout_s=timeout_s))
+
+    def peak_bytes(self, sample: Sample, inputs: Sequence[str], *, timeout_s: float = 1800) -> int | None:
+        """The most memory that one run takes beside weights and inputs, None where nobody knows.
+
+        Only of a network that was not run before; it is not to be timed afterwards (`tuner.high_water`).
+        """
+        answer = self._ask({"grow": str(self._given([sample], inputs))}, timeout_s=timeout_s)["bytes"]
+        return answer if isinstance(answer, int) else None
+
+    def _given(self, samples: Sequence[Sample], inputs: Sequence[str]) -> Path:
+        path = self._folder / "in.npz"
+        arrays = {f"{s}.{p}": sample[name] for s, sample in enumerate(samples) for p, name in enumerate(inputs)}
+        np.savez(path, **arrays)  # type: ignore[arg-type]
+        return path
+
+
+class NetworkProcess(RunnableNetwork):
+    """A network of this machine in a child of its own. ``program`` is the module that runs in the child:
+    `tuner.contender`, or one that speaks its protocol."""
+
+    def __init__(
+        self, path: Path, *, kind: Kind, threads: int, name: str | None = None, program: str = CONTENDER
+    ) -> None:
+        self.name = name or path.name
+        environment = {
+            "TVM_NUM_THREADS": str(threads),
+            # TVM's workers would pin themselves to cores by number, whatever else runs there.
+            "TVM_BIND_THREADS": "0",
+            "OMP_NUM_THREADS": str(threads),
+        }
+        arguments = [program, str(path), "--kind", kind, "--threads", str(threads)]
+        self._program = Program(arguments, name=self.name, environment=environment)
+        self.load_s = self._program.load_s
+
+    def close(self) -> None:
+        self._program.close()
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self._program.folder.name)
+
+    def _ask(self, request: dict[str, object], *, timeout_s: float) -> dict[str, object]:
+        return self._program.ask(request, timeout_s=timeout_s)
 
 
 def _numbers(answer: dict[str, object]) -> list[float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tuner.measure.tracker import Tracker
 from tuner.targets import TargetSpec
 
 DEFAULT_TRIALS = 512
@@ -31,8 +32,9 @@ class TuneRequest:
     """One job: tune this model for this target within this budget.
 
     ``samples`` is an optional ``.npz`` with one array per input (leading axis: samples). ``work_dir`` is
-    owned by the job: everything it writes before the bundle is complete lies there. Without ``windows`` no chain is
-    computed by sliding windows: for comparisons.
+    owned by the job: everything it writes before the bundle is complete lies there. ``fleet`` is the tracker that knows
+    the boards of the target, by its name as their key; without one this machine measures. Without ``windows`` no chain
+    is computed by sliding windows: for comparisons.
     """
 
     model_path: Path
@@ -43,6 +45,7 @@ class TuneRequest:
     input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     samples: Path | None = None
     measure: str = "device"
+    fleet: Tracker | None = None
     memory_limit_bytes: int | None = None
     windows: bool = True
     seed: int = 0

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from schedules.graph.pipeline import prepare
 from schedules.winograd import WINOGRAD
+from tuner.board_process import BoardProcess
 from tuner.bundle import bundle_name, write_bundle
 from tuner.compare import Contender, Latency, choose, compare
 from tuner.compile import Scheduled, build_scheduled, build_untuned, schedule_network
@@ -37,6 +39,7 @@ from tuner.frontend.convert import ImportedModel, import_model
 from tuner.limit import MemoryLimit
 from tuner.manifest import describe
 from tuner.measure.builder import BuildPool
+from tuner.measure.fleet import FleetRunner
 from tuner.measure.runner import LocalRunner
 from tuner.memory import measured_peak_bytes, timeline_as_dicts
 from tuner.plan import Plan, measured_completely, needed_tasks, without_unknown_ways
@@ -44,7 +47,7 @@ from tuner.records import Record, RecordStore
 from tuner.reference import load_samples, random_samples, reference_outputs
 from tuner.request import TuneRequest, TuneResult
 from tuner.search.alternatives import USUAL_WAY
-from tuner.targets import can_measure, checked_on, no_device
+from tuner.targets import can_measure, checked_on, host_target, no_device
 from tuner.tasks import ExtractedTask, extract_tasks
 from tuner.tuning import Tuning, TuningSummary
 from tuner.verify import NumericsReport, verify_module
@@ -85,8 +88,9 @@ class _Job:
 
     def run(self) -> TuneResult:
         request, started = self.request, time.monotonic()
-        self._checked_on = checked_on(request.target)
-        if request.measure == "device" and not can_measure(request.target):
+        # A fleet's boards run the target's own code.
+        self._checked_on = request.target if request.fleet else checked_on(request.target)
+        if request.measure == "device" and not request.fleet and not can_measure(request.target):
             raise no_device(request.target)
         self._scratch = request.work_dir / "scratch"
         shutil.rmtree(self._scratch, ignore_errors=True)
@@ -175,10 +179,7 @@ class _Job:
             return (right or list(candidates))[0]
         modules = {checked.module.stem: checked.module for checked in right}
         contenders = {name: Contender(path=path) for name, path in modules.items()}
-        threads = self.request.target.threads
-        latencies = compare(
-            contenders, model.inputs, self._samples[0], threads=threads, time_budget_s=_COMPARISON_BUDGET_S / 2
-        )
+        latencies = self._compared(contenders, model, time_budget_s=_COMPARISON_BUDGET_S / 2)
         medians_us = {name: latency.median_us for name, latency in latencies.items()}
         self._log("built: " + ", ".join(f"{name} {median_us:.0f} µs" for name, median_us in medians_us.items()))
         return min(right, key=lambda checked: medians_us[checked.module.stem])
@@ -256,7 +257,7 @@ class _Job:
                 BaselineMeasured(
                     latency_us=latencies["untuned"].median_us,
                     spread_us=latencies["untuned"].spread_us,
-                    onnxruntime_us=latencies["onnxruntime"].median_us,
+                    onnxruntime_us=latencies["onnxruntime"].median_us if "onnxruntime" in latencies else None,
                 )
             )
         # The tuned network is built, by windows too where it may be, then timed for longer than the untuned one here.
@@ -268,8 +269,8 @@ class _Job:
         """Search, then what to build."""
         spec, request = self.request.target, self.request
         tunable = [task.tuning for task in tasks if task.tunable]
-        here = self._checked_on
-        with BuildPool(here, workers=here.threads) as builder, LocalRunner(threads=here.threads) as runner:
+        workers = host_target().threads if request.fleet else self._checked_on.threads
+        with BuildPool(self._checked_on, workers=workers) as builder, self._runner() as runner:
             tuning = Tuning(
                 tasks=tunable,
                 target=spec,
@@ -351,7 +352,7 @@ class _Job:
     def _for_target(self, checked: _Checked, model: ImportedModel) -> Path:
         """The module that is shipped: what was checked, or the same built for the target that cannot be run here."""
         spec = self.request.target
-        if self._checked_on is spec:
+        if self._checked_on is spec and spec.module == "module.so":
             return checked.module
         module = self._scratch / spec.module
         if checked.scheduled is None:
@@ -376,7 +377,7 @@ class _Job:
         }
 
     def _measured_peak_bytes(self, module: Path, model: ImportedModel) -> int | None:
-        if self.request.measure != "device":
+        if self.request.measure != "device" or self.request.fleet:
             return None
         names = [spec.name for spec in model.inputs]
         return measured_peak_bytes(module, self._samples[0], names, threads=self.request.target.threads)
@@ -386,14 +387,16 @@ class _Job:
     ) -> _Checked:
         """A built network against ONNX Runtime's outputs on every sample. One that crashes is wrong, no more."""
         try:
-            numerics = verify_module(
-                module,
-                self._samples,
-                self._reference,
-                inputs=model.inputs,
-                outputs=model.outputs,
-                threads=self._checked_on.threads,
-            )
+            with self._board() as board:
+                numerics = verify_module(
+                    module,
+                    self._samples,
+                    self._reference,
+                    inputs=model.inputs,
+                    outputs=model.outputs,
+                    threads=self._checked_on.threads,
+                    board=board,
+                )
         except WorkerError as error:
             self._log(f"{module.stem} cannot be run: {error.message}", level="warning")
             numerics = NumericsReport(samples=0, outputs=())
@@ -429,11 +432,38 @@ class _Job:
         return limit is not None and (self._measured_peak_bytes(module, model) or 0) > limit
 
     def _timed(self, modules: Mapping[str, Path], model: ImportedModel, *, time_budget_s: float) -> dict[str, Latency]:
+        """Compiled networks in turns, with ONNX Runtime among them where it is: boards do not have it."""
         contenders = {name: Contender(path=path) for name, path in modules.items()}
-        contenders["onnxruntime"] = Contender(path=self.request.model_path, kind="onnxruntime")
-        return compare(
-            contenders, model.inputs, self._samples[0], threads=self.request.target.threads, time_budget_s=time_budget_s
-        )
+        if not self.request.fleet:
+            contenders["onnxruntime"] = Contender(path=self.request.model_path, kind="onnxruntime")
+        return self._compared(contenders, model, time_budget_s=time_budget_s)
+
+    def _compared(
+        self, contenders: Mapping[str, Contender], model: ImportedModel, *, time_budget_s: float
+    ) -> dict[str, Latency]:
+        with self._board() as board:
+            return compare(
+                contenders,
+                model.inputs,
+                self._samples[0],
+                threads=self.request.target.threads,
+                time_budget_s=time_budget_s,
+                board=board,
+            )
+
+    @contextmanager
+    def _board(self) -> Iterator[BoardProcess | None]:
+        """A board of the fleet, where there is one; None where this machine runs networks."""
+        if self.request.fleet is None:
+            yield None
+            return
+        with BoardProcess(self.request.fleet, self.request.target.name) as board:
+            yield board
+
+    def _runner(self) -> FleetRunner | LocalRunner:
+        if self.request.fleet is not None:
+            return FleetRunner(self.request.fleet, self.request.target.name)
+        return LocalRunner(threads=self._checked_on.threads)
 
     def _finish(self, outcome: str, numerics: NumericsReport, latencies: Mapping[str, Latency], *, build: str) -> None:
         shipped, untuned, onnxruntime = (latencies.get(name) for name in (build, "untuned", "onnxruntime"))

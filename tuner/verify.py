@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tuner.board_process import BoardProcess
 from tuner.errors import VerificationError
 from tuner.frontend.tensors import TensorSpec
 from tuner.network_process import NetworkProcess, Sample
@@ -95,9 +96,11 @@ def verify_module(
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     threads: int,
+    board: BoardProcess | None = None,
 ) -> NumericsReport:
-    """Run a compiled ``module.so`` on the samples in a child process and compare. Raises `WorkerError` on a crash."""
-    with NetworkProcess(module, kind="tvm", threads=threads) as network:
+    """Run a compiled module on the samples, in a child process or on a board, and compare. Raises `WorkerError` on a
+    crash."""
+    with board.open(module) if board else NetworkProcess(module, kind="tvm", threads=threads) as network:
         ours = network.run(samples, [spec.name for spec in inputs], [spec.name for spec in outputs])
     return compare_outputs(ours, reference, outputs=outputs)
 

@@ -134,13 +134,20 @@ class TargetCreate(BaseModel):
 
 
 class DeviceSchema(BaseModel):
-    """One machine that can measure code for a target."""
+    """One machine that can measure code for a target: this one, or a board that has joined the tracker.
+
+    ``state`` of this machine is ``idle`` or ``measuring``; boards are ``idle``, ``busy``, ``online`` (of several boards
+    of a target some are busy) or ``lost``: no longer there, since ``last_seen``. ``address`` is where a board listens.
+    """
 
     name: str
     description: str
     target: str
     state: str
     running_job_id: str | None = None
+    address: str | None = None
+    last_seen: datetime | None = None
+    waiting_jobs: int = 0
 
 
 class CheckRequest(BaseModel):
@@ -268,6 +275,7 @@ class JobSchema(BaseModel):
     stage: str | None = None
     outcome: str | None = None
     queue_position: int | None = None
+    waiting_for: str | None = None
     budget: JobBudget
     memory_limit_bytes: int | None = None
     input_shapes: dict[str, list[int]] = {}

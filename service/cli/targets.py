@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service.cli.options import AsJson, DataDir, Token, Url, connect, existing_file, print_json, print_table
-from tuner.targets import TargetSpec, read_targets
+from service.dashboard.figures import ago
+from tuner.targets import TargetSpec, find_target, read_targets
 
 if TYPE_CHECKING:
     from service.api.schemas import TargetSchema
@@ -88,5 +90,47 @@ def list_devices(as_json: AsJson = False, url: Url = None, token: Token = None, 
     if as_json:
         print_json(found)
         return
-    rows = [[device.name, device.target, device.state, device.description] for device in found]
-    print_table(["name", "target", "state", "description"], rows, empty="No devices.")
+    rows = [
+        [
+            device.name,
+            device.target,
+            device.state,
+            str(device.waiting_jobs),
+            ago(device.last_seen) if device.last_seen else "now",
+            device.description,
+        ]
+        for device in found
+    ]
+    columns = ["name", "target", "state", "waiting jobs", "last seen", "description"]
+    print_table(columns, rows, empty="No devices.", right=["waiting jobs"])
+
+
+@devices.command("serve")
+def serve(
+    host: Annotated[str, typer.Option(help="Address that boards reach; TVM RPC has no authentication.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the tracker.")] = 9190,
+    target: Annotated[str, typer.Option(help="Target of the board whose command is shown.")] = "raspberry-pi-4",
+) -> None:
+    """Run the tracker that boards join, and show what to run on a board."""
+    import os
+    import signal
+    import subprocess
+    import sys
+
+    from tuner.board_setup import board_commands
+
+    spec = find_target(target)
+    print(board_commands(spec, host=host, port=port), flush=True)
+    command = [sys.executable, "-m", "tvm.exec.rpc_tracker", "--host", host, "--port", str(port)]
+    # The tracker has a child of its own: both end with this command, however it ends.
+    tracker = subprocess.Popen([*command, "--port-end", str(port + 1)], start_new_session=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        status = tracker.wait()
+    except KeyboardInterrupt:
+        status = 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(tracker.pid, signal.SIGKILL)
+    if status:
+        raise typer.Exit(1)

@@ -77,7 +77,7 @@ async def check_or_start(request: Request, model_id: str) -> Response:
 
 def _start(services: Services, model_id: str, form: StartForm) -> Created:
     """Create the job; for a target that nothing here can measure, one without measuring, as the form says."""
-    target = get_target(services.database, form.target)
+    target = get_target(services.database, form.target, services.fleet)
     return create_job(services, form.request(model_id, measure=Measure.DEVICE if target.measurable else Measure.NONE))
 
 
@@ -105,7 +105,7 @@ def _start_page(
     counted = (facts or {}).get("operators") or (refusal.details.get("operators") if refusal else None)
     context = {
         "model": model,
-        "targets": all_targets(services.database),
+        "targets": all_targets(services.database, services.fleet),
         "values": form,
         "error": error,
         "refusal": refusal,

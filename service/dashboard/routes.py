@@ -42,7 +42,8 @@ def show_models(request: Request, cursor: Cursor = None) -> Response:
 @router.get("/targets")
 def show_targets(request: Request) -> Response:
     database = services_of(request).database
-    context = {"targets": all_targets(database), "devices": list_devices(database)}
+    devices = list_devices(database, services_of(request).fleet)
+    context = {"targets": all_targets(database, services_of(request).fleet), "devices": devices}
     return render("targets.html", context, here="/targets")
 
 

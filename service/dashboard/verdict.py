@@ -109,6 +109,8 @@ def is_it_right(job: JobSchema, manifest: Mapping[str, Any] | None) -> Answer:
 def progress_line(job: JobSchema) -> str:
     """What the job does now, for people: "Waiting, 2 jobs before it" or "128 of 256 trials, 2 min left"."""
     if job.state == JobState.QUEUED:
+        if job.waiting_for:
+            return f"Waiting for {job.waiting_for}."
         before = (job.queue_position or 1) - 1
         resumes = " It resumes from its records." if job.attempts else ""
         place = f"Waiting; {before} job{'s' if before != 1 else ''} before it." if before else "Next to start."

@@ -107,6 +107,7 @@ class Job(Base):
     pid_started_at: Mapped[float | None]
     heartbeat_at: Mapped[datetime | None]
     not_before: Mapped[datetime | None]
+    waiting_for: Mapped[str | None] = mapped_column(String(300))
     attempts: Mapped[int] = mapped_column(default=0)
     barren_attempts: Mapped[int] = mapped_column(default=0)
     records_at_claim: Mapped[int] = mapped_column(default=0)

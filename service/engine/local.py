@@ -19,11 +19,13 @@ import psutil
 
 from service.database import Database
 from service.engine.processes import child_environment, end_job_processes, is_alive, python_module, start_time
+from service.fleet import FleetView
 from service.jobs import queue
 from service.jobs.deaths import Death, settle
 from service.jobs.states import FINAL_STATES, JobState
 from service.queries.jobs import get_state
 from service.settings import Settings
+from tuner.targets import TargetSpec
 
 # How often children are looked at. A cancellation or a new job wakes the thread at once.
 _TICK_S = 0.25
@@ -44,8 +46,10 @@ class LocalEngine:
         settings: Settings,
         database: Database,
         *,
+        fleet: FleetView | None = None,
         command: Sequence[str] = python_module("service.job_process"),
     ) -> None:
+        self._fleet = fleet or FleetView(None)
         self._settings = settings
         self._database = database
         self._command = list(command)
@@ -103,13 +107,20 @@ class LocalEngine:
             elif not self._settle_if_dead(job):
                 running += 1
         while running < self._settings.max_parallel_jobs and not self._stopping.is_set():
-            job_id = queue.claim_next(self._database)
+            job_id = queue.claim_next(self._database, waiting=self._waiting())
             if job_id is None:
                 break
             self._spawn(job_id)
             running += 1
 
+    def _waiting(self) -> dict[str, str]:
+        """What jobs of targets that nothing can measure now are waiting for, by target."""
+        targets = queue.measured_targets(self._database)
+        reasons = {name: self._fleet.waiting_for(TargetSpec.from_dict(spec)) for name, spec in targets.items()}
+        return {name: reason for name, reason in reasons.items() if reason is not None}
+
     def _spawn(self, job_id: str) -> None:
+        self._forget(job_id)  # it may have put itself back into the queue a moment ago
         log_path = self._settings.job_log(job_id)
         try:
             log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,6 +145,8 @@ class LocalEngine:
         extra = {"TESSERA_DATA_DIR": str(self._settings.data_dir)}
         if self._settings.database_url is not None:
             extra["TESSERA_DATABASE_URL"] = self._settings.database_url
+        if self._settings.tracker is not None:
+            extra["TESSERA_TRACKER"] = self._settings.tracker
         return child_environment(job_id, extra)
 
     def _settle_if_dead(self, job: queue.ActiveJob) -> bool:

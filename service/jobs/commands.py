@@ -21,7 +21,7 @@ from service.queries.targets import find_spec
 from service.references import delete_unreferenced
 from service.services import Services
 from tuner.request import DEFAULT_TRIALS
-from tuner.targets import can_measure, no_device
+from tuner.targets import no_device
 
 _MAX_KEY_LENGTH = 255
 
@@ -54,7 +54,7 @@ def create_job(services: Services, request: JobCreate, *, idempotency_key: str |
         else:
             job = _new_job(request, model_id=find_model(session, request.model_id).id)
             spec = find_spec(session, request.target)
-            if request.measure == "device" and not can_measure(spec):
+            if request.measure == "device" and services.fleet.waiting_for(spec) is not None:
                 refusal = no_device(spec)
                 raise Conflict(refusal.message, code=refusal.code, hint=refusal.hint, details=refusal.details)
             job.target_fingerprint, job.target_spec = spec.fingerprint, spec.as_dict()

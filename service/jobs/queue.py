@@ -5,11 +5,12 @@ Two processes may race for any of these: the condition on the state inside the U
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from service.database import Database
@@ -32,12 +33,28 @@ class ActiveJob:
     silent_s: float
 
 
-def claim_next(database: Database) -> str | None:
-    """Take the oldest job that may start; None when there is none. One atomic statement: nobody else gets it."""
+def measured_targets(database: Database) -> dict[str, dict[str, Any]]:
+    """The specifications of the targets that queued jobs are to be measured on, by name."""
+    query = select(Job.target, Job.target_spec).where(Job.state == JobState.QUEUED.value, Job.measure == "device")
+    with database.read() as session:
+        return {row.target: row.target_spec for row in session.execute(query)}
+
+
+def claim_next(database: Database, *, waiting: Mapping[str, str] | None = None) -> str | None:
+    """Take the oldest job that may start; None when there is none. One atomic statement: nobody else gets it.
+
+    ``waiting`` says of targets that nothing can measure now what their jobs wait for: those do not start, and tell.
+    """
+    waiting = waiting or {}
     with database.write() as session:
+        _tell_what_is_waited_for(session, waiting)
         due = (
             select(Job.id)
-            .where(Job.state == JobState.QUEUED.value, or_(Job.not_before.is_(None), Job.not_before <= now()))
+            .where(
+                Job.state == JobState.QUEUED.value,
+                or_(Job.not_before.is_(None), Job.not_before <= now()),
+                Job.waiting_for.is_(None),
+            )
             .order_by(Job.id)
             .limit(1)
             .scalar_subquery()
@@ -64,6 +81,18 @@ def claim_next(database: Database) -> str | None:
             attempts = session.scalar(select(Job.attempts).where(Job.id == job_id))
             _add_event(session, job_id, "state", {"state": JobState.RUNNING.value, "attempts": attempts})
         return job_id
+
+
+def _tell_what_is_waited_for(session: Session, waiting: Mapping[str, str]) -> None:
+    queued = Job.state == JobState.QUEUED.value
+    of_those = and_(Job.target.in_(waiting), Job.measure == "device")
+    session.execute(update(Job).where(queued, Job.waiting_for.is_not(None), ~of_those).values(waiting_for=None))
+    for target, reason in waiting.items():
+        session.execute(
+            update(Job)
+            .where(queued, Job.target == target, Job.measure == "device", Job.waiting_for.is_distinct_from(reason))
+            .values(waiting_for=reason)
+        )
 
 
 def set_process(database: Database, job_id: str, *, pid: int, started_at: float) -> None:

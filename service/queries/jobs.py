@@ -170,6 +170,7 @@ def _schema(session: Session, job: Job, model_name: str) -> JobSchema:
         stage=job.stage,
         outcome=job.outcome,
         queue_position=_queue_position(session, job),
+        waiting_for=job.waiting_for if job.state == JobState.QUEUED else None,
         budget=JobBudget(trials=job.trials, time_limit_s=job.time_limit_s),
         memory_limit_bytes=job.memory_limit_bytes,
         input_shapes=job.input_shapes,

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.api.schemas import DeviceSchema, TargetSchema
 from service.database import Database
 from service.database.tables import Job, Target
 from service.errors import NotFound
-from service.jobs.states import ACTIVE_STATES
+from service.fleet import FleetView
+from service.jobs.states import ACTIVE_STATES, JobState
 from tuner.errors import BuildError, TargetError
 from tuner.link import find_linker
-from tuner.targets import TargetSpec, can_measure, host_target, list_targets
+from tuner.targets import TargetSpec, host_target, list_targets
 
 
-def all_targets(database: Database) -> list[TargetSchema]:
-    """Every target: the built-in ones first."""
+def all_targets(database: Database, fleet: FleetView | None = None) -> list[TargetSchema]:
+    """Every target: the built-in ones first; measurable on boards of the ``fleet`` too, where it is given."""
     with database.read() as session:
-        return [_schema(spec, builtin=True) for spec in list_targets()] + [
-            _schema(TargetSpec.from_dict(row.spec), builtin=False)
+        return [_schema(spec, fleet, builtin=True) for spec in list_targets()] + [
+            _schema(TargetSpec.from_dict(row.spec), fleet, builtin=False)
             for row in session.scalars(select(Target).order_by(Target.name))
         ]
 
 
-def get_target(database: Database, name: str) -> TargetSchema:
+def get_target(database: Database, name: str, fleet: FleetView | None = None) -> TargetSchema:
     """One target; raises `NotFound` (``unknown_target``) with the names that exist."""
     with database.read() as session:
         try:
             spec = find_spec(session, name)
         except TargetError as error:
             raise NotFound(error.message, code=error.code, hint=error.hint) from None
-    return _schema(spec, builtin=name in {known.name for known in list_targets()})
+    return _schema(spec, fleet, builtin=name in {known.name for known in list_targets()})
 
 
 def find_spec(session: Session, name: str) -> TargetSpec:
@@ -49,12 +50,18 @@ def find_spec(session: Session, name: str) -> TargetSpec:
     return TargetSpec.from_dict(row.spec)
 
 
-def list_devices(database: Database) -> list[DeviceSchema]:
-    """The machines that can measure: this one."""
+def list_devices(database: Database, fleet: FleetView) -> list[DeviceSchema]:
+    """The machines that can measure: this one, then the boards of the fleet."""
     with database.read() as session:
         running = session.scalar(
             select(Job.id).where(Job.state.in_([state.value for state in ACTIVE_STATES])).order_by(Job.id).limit(1)
         )
+        queued = (
+            select(Job.target, func.count().label("count"))
+            .where(Job.state == JobState.QUEUED.value)
+            .group_by(Job.target)
+        )
+        waiting = {row.target: row.count for row in session.execute(queued)}
     host = host_target()
     return [
         DeviceSchema(
@@ -63,12 +70,28 @@ def list_devices(database: Database) -> list[DeviceSchema]:
             target=host.name,
             state="measuring" if running else "idle",
             running_job_id=running,
+            waiting_jobs=waiting.get(host.name, 0),
         )
+    ] + [
+        DeviceSchema(
+            name=f"{each.board.key} at {each.board.address}",
+            description="a board of the fleet",
+            target=each.board.key,
+            state=each.state,
+            address=each.board.address,
+            last_seen=each.last_seen,
+            waiting_jobs=waiting.get(each.board.key, 0),
+        )
+        for each in fleet.boards()
     ]
 
 
-def _schema(spec: TargetSpec, *, builtin: bool) -> TargetSchema:
-    here = {"module": spec.module, "linker": _linker(spec), "measurable": can_measure(spec)}
+def _schema(spec: TargetSpec, fleet: FleetView | None, *, builtin: bool) -> TargetSchema:
+    here = {
+        "module": spec.module,
+        "linker": _linker(spec),
+        "measurable": (fleet or FleetView(None)).waiting_for(spec) is None,
+    }
     return TargetSchema.model_validate({**spec.as_dict(), **here, "builtin": builtin})
 
 

@@ -8,6 +8,7 @@ signal:SIGSEGV     reports stage import and kills itself so
 record+signal:…    writes one trial first
 raise              an ordinary exception in the tuner
 refuse             an error of the tuner with a code
+record+noboard     the last board is gone after one trial
 hang               runs until it is ended
 family             like hang, with a grandchild in a session of its own and an orphan that lost its parent
 """
@@ -30,6 +31,7 @@ from tests.service.tuning import record, workload
 from tuner.cost_model_store import CostModelStore
 from tuner.errors import UnsupportedOperators
 from tuner.events import EventSink, Finished, Progress, Stage, StageStarted, TasksExtracted, TaskSummary, TrialMeasured
+from tuner.measure.fleet import NoBoardError
 from tuner.records import RecordStore
 from tuner.request import TuneRequest, TuneResult
 from tuner.search.alternatives import Use
@@ -69,6 +71,8 @@ def tune(request: TuneRequest, *, store: RecordStore, models: CostModelStore, si
     if "signal:" in what:
         os.kill(os.getpid(), signal.Signals[what.partition("signal:")[2]])
         time.sleep(600)
+    if what == "record+noboard":
+        raise NoBoardError("No board of x was free within 60 s.")
     return _finish(request, sink)
 
 

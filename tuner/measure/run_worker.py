@@ -127,15 +127,25 @@ def run_us(module: Any, symbol: str, argument_sets: ArgumentSets, number: int) -
 
 
 def _agreement(built: Built, reference: Built, seed: int) -> Agreement:
-    rng = np.random.default_rng(seed)
-    arrays = [_random(spec, rng) for spec in built.arguments]
+    arrays = random_arrays(built.arguments, seed)
     outputs = []
     for item in (built, reference):
         arguments = [tvm.runtime.tensor(array.copy()) for array in arrays]
         tvm.runtime.load_module(str(item.library))[item.symbol](*arguments)
         outputs.append([argument.numpy() for argument in arguments])
+    return compared(*outputs)
+
+
+def random_arrays(specs: tuple[ArgumentSpec, ...], seed: int) -> list[Any]:
+    """Seeded random values of all arguments, as NumPy arrays."""
+    rng = np.random.default_rng(seed)
+    return [_random(spec, rng) for spec in specs]
+
+
+def compared(first: list[Any], second: list[Any]) -> Agreement:
+    """How far the arguments of two runs lie apart."""
     worst_abs = worst_rel = 0.0
-    for ours, theirs in zip(*outputs, strict=True):
+    for ours, theirs in zip(first, second, strict=True):
         if not np.array_equal(np.isfinite(ours), np.isfinite(theirs)):
             return Agreement(max_abs_error=float("inf"), max_rel_error=float("inf"))
         difference = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))

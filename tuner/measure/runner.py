@@ -23,22 +23,20 @@ _ABORT_FACTOR = 2.5
 _CLEARLY_SLOWER = (1.1, 1.06, 1.04)
 
 
-class LocalRunner:
-    """A `Runner` on this machine.
+class ChildRunner:
+    """A `Runner` whose child times candidates, as `tuner.measure.run_worker` does or speaking its protocol.
 
-    Candidates are timed as parts of a network with ``weight_bytes`` of constants: what they read of them comes from
-    where it comes from in such a network.
     A candidate that hangs is a `FailureKind.RUN_TIMEOUT`, one that crashes or raises a `FailureKind.RUN_ERROR`; the
-    candidates that shared its child are loaded again into a fresh one and lose nothing but time.
+    candidates that shared its child are loaded again into a fresh one and lose nothing but time. Where the child says
+    that its device is gone (``("lost", message)``), the candidate is a `FailureKind.DEVICE_LOST`, and the runner
+    ``is_lost``.
     """
 
-    def __init__(
-        self, *, threads: int, timeout_s: float = _TIMEOUT_S, serve: Callable[..., None] | None = None
-    ) -> None:
-        self._threads = threads
+    def __init__(self, start: Callable[[], Child], *, timeout_s: float = _TIMEOUT_S) -> None:
+        self._start = start
         self._timeout_s = timeout_s
-        self._serve = serve
         self._child: Child | None = None
+        self.is_lost = False
 
     def __enter__(self) -> Self:
         return self
@@ -57,11 +55,16 @@ class LocalRunner:
         ``best_us`` is the best latency known of their task. One whose first warm run takes 2.5 times as long keeps
         that time and runs no more; one that is clearly slower than the best after a round sits out the others.
         """
+        answers = self.time_most(candidates, best_us=best_us)
+        return [answers[index] for index in range(len(candidates))]
+
+    def time_most(self, candidates: list[Built], *, best_us: float | None) -> dict[int, Timed | Failure]:
+        """The same by index, without those that a device that got lost left over."""
         answers: dict[int, Timed | Failure] = {}
-        while len(answers) < len(candidates):
+        while len(answers) < len(candidates) and not self.is_lost:
             left = [index for index in range(len(candidates)) if index not in answers]
             self._attempt(candidates, left, answers, best_us)
-        return [answers[index] for index in range(len(candidates))]
+        return answers
 
     def agreement(
         self, library: Built, reference: Built, *, seed: int, timeout_s: float = 120.0
@@ -113,7 +116,7 @@ class LocalRunner:
         """Send one request; a `Failure` when it raised (the child lives on), hung or crashed (it is gone)."""
         limit_s = timeout_s or self._timeout_s
         if self._child is None:
-            self._child = Child(self._serve or _run_worker(), self._threads)
+            self._child = self._start()
         child = self._child
         try:
             child.pipe.send(request)
@@ -130,7 +133,24 @@ class LocalRunner:
             raise WorkerError(f"The runner's pipe failed: {error}") from error
         if answer[0] == "error":
             return Failure(kind=FailureKind.RUN_ERROR, message=answer[1])
+        if answer[0] == "lost":
+            self.close()
+            return self._lost(answer[1])
         return answer
+
+    def _lost(self, message: str) -> Failure:
+        """What became of a candidate whose child has lost its device."""
+        self.is_lost = True
+        return Failure(kind=FailureKind.DEVICE_LOST, message=message)
+
+
+class LocalRunner(ChildRunner):
+    """A runner on this machine. ``serve`` replaces `tuner.measure.run_worker.serve`, for tests."""
+
+    def __init__(
+        self, *, threads: int, timeout_s: float = _TIMEOUT_S, serve: Callable[..., None] | None = None
+    ) -> None:
+        super().__init__(lambda: Child(serve or _run_worker(), threads), timeout_s=timeout_s)
 
 
 def _run_worker() -> Callable[..., None]:
