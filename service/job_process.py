@@ -26,6 +26,7 @@ from service.ids import new_id
 from service.jobs import queue
 from service.jobs.states import JobState
 from service.settings import Settings
+from service.signing import SUFFIX, sign
 from service.stores import DatabaseCostModelStore, DatabaseRecordStore, JobReporter
 from tuner.errors import TesseraError
 from tuner.events import Log
@@ -68,7 +69,9 @@ def run(settings: Settings, database: Database, job_id: str) -> int:
         with _heartbeat(database, job_id):
             request = make_request(settings, blobs, job, model_name=model.name)
             result = _tune(request, database, blobs, job_id, reporter)
-            store_artifacts(database, blobs, job_id, result.bundle)
+            signature = result.bundle.with_name(result.bundle.name + SUFFIX)
+            signature.write_bytes(sign(settings, result.bundle))
+            store_artifacts(database, blobs, job_id, result.bundle, signature)
     except (NoBoardError, TrackerError) as error:
         reason = f"{error.message} The job waits for a board and resumes from its records."
         queue.requeue(database, job_id, reason=reason, crash=None, barren_attempts=0)
@@ -116,28 +119,28 @@ def _fleet(settings: Settings, job: Job) -> Tracker | None:
     return Tracker.parse(settings.tracker)
 
 
-def store_artifacts(database: Database, blobs: BlobStore, job_id: str, bundle: Path) -> None:
-    """Store the bundle, and the members that people look at, as artifacts: each blob first, then its row."""
-    with blobs.writer() as writer, bundle.open("rb") as source:
-        while chunk := source.read(_COPY_BYTES):
-            writer.write(chunk)
-        _add_artifact(database, writer, job_id, kind="bundle", filename=bundle.name, content_type="application/gzip")
+def store_artifacts(database: Database, blobs: BlobStore, job_id: str, bundle: Path, signature: Path) -> None:
+    """Store the bundle, its signature, and the members that people look at, as artifacts: each blob first, then its
+    row."""
+    for path, kind, content_type in (
+        (bundle, "bundle", "application/gzip"),
+        (signature, "signature", "application/json"),
+    ):
+        with blobs.writer() as writer, path.open("rb") as source:
+            while chunk := source.read(_COPY_BYTES):
+                writer.write(chunk)
+            _add_artifact(database, writer, job_id, kind=kind, filename=path.name, content_type=content_type)
     with tarfile.open(bundle, "r:gz") as archive:
         for member in archive:
-            kind = _MEMBERS.get(Path(member.name).name)
-            content = archive.extractfile(member) if kind else None
-            if kind is None or content is None:
+            name = Path(member.name).name
+            content = archive.extractfile(member) if name in _MEMBERS else None
+            if content is None:
                 continue
             with blobs.writer() as writer:
                 while chunk := content.read(_COPY_BYTES):
                     writer.write(chunk)
                 _add_artifact(
-                    database,
-                    writer,
-                    job_id,
-                    kind=kind,
-                    filename=Path(member.name).name,
-                    content_type="application/json",
+                    database, writer, job_id, kind=_MEMBERS[name], filename=name, content_type="application/json"
                 )
 
 

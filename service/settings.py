@@ -68,6 +68,11 @@ class Settings(BaseSettings):
         return self.data_dir / "server.json"
 
     @property
+    def signing_key_path(self) -> Path:
+        """The private key that bundles are signed with."""
+        return self.data_dir / "signing.key"
+
+    @property
     def blobs_dir(self) -> Path:
         return self.data_dir / "blobs"
 

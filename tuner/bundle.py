@@ -14,7 +14,7 @@ import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import metadata, version
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -29,6 +29,7 @@ from tuner.targets import TargetSpec, can_run
 BUNDLE_FORMAT = 1
 MODULES = ("module.so", "module.dylib", "module.tar")
 _FILES = ("README.md", "manifest.json", "records.json", "requirements.txt", "run.py", "samples.npz")
+_SBOM = "sbom.json"  # not in bundles of earlier versions
 
 # What the runtime imports, with its own dependencies; nothing else has to be on the device.
 _RUNTIME_PACKAGES = ("apache-tvm", "apache-tvm-ffi", "ml-dtypes", "numpy", "typing-extensions")
@@ -88,6 +89,7 @@ def write_bundle(
         "records.json": _json({"format": 1, "workloads": list(workloads), "records": list(records)}),
         "run.py": (files("tuner.bundle_files") / "run.py").read_bytes(),
         "requirements.txt": requirements().encode(),
+        _SBOM: _json(_software_bill()),
     }
     complete: dict[str, Any] = {
         "format": BUNDLE_FORMAT,
@@ -108,12 +110,31 @@ def write_bundle(
 
 def bundle_files(manifest: Mapping[str, Any]) -> list[str]:
     """The files of a bundle, by its manifest."""
-    return sorted([*_FILES, manifest.get("module", MODULES[0])])
+    known = [*_FILES, manifest.get("module", MODULES[0])]
+    return sorted([*known, _SBOM] if _SBOM in manifest["files"] else known)
 
 
 def requirements() -> str:
     """The pinned packages that a device needs, as installed here."""
     return "".join(f"{name}=={version(name)}\n" for name in _RUNTIME_PACKAGES)
+
+
+def _software_bill() -> dict[str, object]:
+    """What runs on the device, in CycloneDX's JSON: the packages of `requirements`, with their licenses."""
+    components = []
+    for name in _RUNTIME_PACKAGES:
+        about = metadata(name)
+        license_text = about.get("License-Expression") or about.get("License")
+        component: dict[str, object] = {
+            "type": "library",
+            "name": name,
+            "version": version(name),
+            "purl": f"pkg:pypi/{name}@{version(name)}",
+        }
+        if license_text and "\n" not in license_text:
+            component["licenses"] = [{"license": {"name": license_text}}]
+        components.append(component)
+    return {"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "components": components}
 
 
 def read_manifest(bundle: Path) -> dict[str, Any]:
@@ -172,7 +193,7 @@ def unpack_bundle(bundle: Path, folder: Path) -> None:
     try:
         with tarfile.open(bundle, "r:gz") as archive:
             for member in archive:
-                if member.name not in (*_FILES, *MODULES) or not member.isreg():
+                if member.name not in (*_FILES, _SBOM, *MODULES) or not member.isreg():
                     raise BundleError(f"The bundle holds {member.name!r}, which does not belong there.")
                 source = archive.extractfile(member)
                 assert source is not None  # a plain file has content

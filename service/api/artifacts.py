@@ -6,10 +6,17 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 
 from service.api.dependencies import ServicesDep, problem_responses
-from service.api.schemas import ArtifactSchema
+from service.api.schemas import ArtifactSchema, SigningKeySchema
 from service.queries.artifacts import get_artifact
+from service.signing import public_key
 
 router = APIRouter(tags=["artifacts"])
+
+
+@router.get("/signing-key", summary="The public key that bundles are signed with")
+def read_signing_key(services: ServicesDep) -> SigningKeySchema:
+    key = public_key(services.settings)
+    return SigningKeySchema(algorithm="ed25519", public_key=key.text, fingerprint=key.fingerprint)
 
 
 @router.get("/artifacts/{artifact_id}", summary="Read one artifact", responses=problem_responses(404))

@@ -350,6 +350,15 @@ class LogLine(BaseModel):
     message: str
 
 
+class SigningKeySchema(BaseModel):
+    """What bundles of this installation are signed with. ``public_key`` is 32 bytes in Base64, ``fingerprint`` the
+    start of their SHA-256."""
+
+    algorithm: str
+    public_key: str
+    fingerprint: str
+
+
 class ArtifactSchema(BaseModel):
     """One downloadable file that a job produced: ``GET /artifacts/{id}/download``."""
 

@@ -8,11 +8,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.options import AsJson, existing_file, print_json
+from service.cli.options import AsJson, DataDir, existing_file, load_settings, print_json
+
+if TYPE_CHECKING:
+    from service.settings import Settings
 
 BundlePath = Annotated[Path, typer.Argument(help="A bundle (.tar.gz).", show_default=False)]
 
@@ -25,14 +28,22 @@ def run(context: typer.Context, bundle: BundlePath) -> None:
         raise typer.Exit(1)
 
 
-def verify(bundle: BundlePath, as_json: AsJson = False) -> None:
-    """Check every file's SHA-256 and the module's outputs on the samples. Exit status 1: something differs."""
+def verify(
+    bundle: BundlePath,
+    key: Annotated[str | None, typer.Option(help="Public key that must have signed it (tessera doctor).")] = None,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Check the signature, every file's SHA-256, and the module's outputs on the samples. Exit status 1: something
+    differs."""
     from tuner.bundle import verify_bundle
 
-    checked = verify_bundle(existing_file(bundle))
+    signer = _signer(existing_file(bundle), key, load_settings(data_dir))
+    checked = verify_bundle(bundle)
     if as_json:
-        print_json(checked.as_dict())
+        print_json({**checked.as_dict(), "signature": signer})
     else:
+        print(signer["told"])
         for problem in checked.problems:
             print(f"WRONG: {problem}")
         verdict = "OK: {} is whole and agrees with its samples." if checked.ok else "{} is not right."
@@ -43,6 +54,22 @@ def verify(bundle: BundlePath, as_json: AsJson = False) -> None:
         print(verdict.format(bundle.name))
     if not checked.ok:
         raise typer.Exit(1)
+
+
+def _signer(bundle: Path, key: str | None, settings: Settings) -> dict[str, object]:
+    """What there is to say of the signature beside a bundle; raises `SignatureError` for one that is wrong."""
+    from service.signing import SUFFIX, SignatureError, check_signature, known_key, parse_key
+
+    trusted = parse_key(key) if key else None
+    signature = bundle.with_name(bundle.name + SUFFIX)
+    if not signature.exists():
+        if trusted is not None:
+            raise SignatureError(f"{bundle.name} has no signature.", hint=f"Put {signature.name} beside it.")
+        return {"fingerprint": None, "told": f"not signed: there is no {signature.name} beside it"}
+    signer = check_signature(bundle, signature.read_bytes(), trusted=trusted)
+    ours = known_key(settings)
+    whose = "the key that was given" if trusted else "this installation" if signer == ours else "a key unknown here"
+    return {"fingerprint": signer.fingerprint, "told": f"signed by {whose}, {signer.fingerprint}"}
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ def doctor(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     import psutil
 
     from service.ownership import is_owned, owner_url
+    from service.signing import known_key
     from tuner.targets import host_target
 
     settings = load_settings(data_dir)
@@ -41,6 +42,8 @@ def doctor(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     owner = owner_url(settings) or "starting" if is_owned(settings) else "none"
     found.append(("server", True, owner))
     found.append(("data directory", True, str(settings.data_dir)))
+    key = known_key(settings)
+    found.append(("signing key", True, key.text if key else "made with the first bundle"))
     fine = all(ok for _, ok, _ in found)
     if as_json:
         print_json({"ok": fine, "checks": [{"name": name, "ok": ok, "detail": told} for name, ok, told in found]})

@@ -135,10 +135,13 @@ def run_job(client: Client, request: JobCreate, *, ours: bool) -> JobSchema:
 
 
 def download_bundle(client: Client, job_id: str, folder: Path) -> Path | None:
-    for artifact in client.artifacts(job_id):
-        if artifact.kind == "bundle":
-            return client.download(artifact, folder)
-    return None
+    """The job's bundle, with its signature beside it."""
+    downloaded = {
+        artifact.kind: client.download(artifact, folder)
+        for artifact in client.artifacts(job_id)
+        if artifact.kind in ("bundle", "signature")
+    }
+    return downloaded.get("bundle")
 
 
 def show_result(job: JobSchema, bundle: Path | None) -> None:

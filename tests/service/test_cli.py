@@ -16,6 +16,7 @@ from service import cli, embedded
 from service.app import create_app
 from service.cli.values import InvalidOption, parse_bytes, parse_duration_s, parse_shapes, show_us
 from service.settings import Settings
+from service.signing import public_key, sign
 from service.stores import DatabaseCostModelStore
 from tests.service.conftest import FAKE_JOB, services_of
 from tests.service.versions import POINTS, stored
@@ -49,7 +50,8 @@ def test_tune_prints_progress_and_leaves_a_bundle(tessera: Run, model_file: Path
     answer = json.loads(out)
     assert answer["job"]["state"] == "succeeded"
     assert (tmp_path / answer["bundle"]).is_file()
-    assert list((tmp_path / "bundles").iterdir()) == [tmp_path / "bundles" / "perceptron-host.tar.gz"]
+    downloaded = sorted(path.name for path in (tmp_path / "bundles").iterdir())
+    assert downloaded == ["perceptron-host.tar.gz", "perceptron-host.tar.gz.sig"]
     assert "stage: tune" in err
     job_id = answer["job"]["id"]
 
@@ -229,3 +231,21 @@ def test_help_answers_without_loading_the_service() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines()[-1] == "[]", done.stdout
+
+
+def test_verify_tells_whose_signature_it_is(tessera: Run, tmp_path: Path) -> None:
+    bundle, settings = tmp_path / "model.tar.gz", Settings(data_dir=tmp_path / "data")
+    bundle.write_bytes(b"no bundle: its signature is looked at first")
+    signature = bundle.with_name("model.tar.gz.sig")
+    signature.write_bytes(sign(settings, bundle))
+    theirs = public_key(Settings(data_dir=tmp_path / "theirs")).text
+    assert "not a readable bundle" in tessera("verify", str(bundle))[2]
+    for arguments, told in ((["--key", theirs], "not by"), (["--key", "abc"], "no public key")):
+        status, _, error = tessera("verify", str(bundle), *arguments)
+        assert (status, told in error) == (1, True), error
+    bundle.write_bytes(b"something else")
+    status, _, error = tessera("verify", str(bundle))
+    assert (status, "is not what key" in error) == (1, True)
+    signature.unlink()
+    status, _, error = tessera("verify", str(bundle), "--key", theirs)
+    assert (status, "has no signature" in error) == (1, True)

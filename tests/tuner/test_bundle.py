@@ -105,6 +105,10 @@ def test_every_file_is_there_with_its_hash(bundle: Path, tmp_path: Path) -> None
     assert json.loads((tmp_path / "records.json").read_text())["records"] == [{"workload": "w", "latency_us": 1.5}]
     assert (tmp_path / "requirements.txt").read_text() == requirements()
     assert "apache-tvm==" in requirements()
+    bill = json.loads((tmp_path / "sbom.json").read_text())
+    assert bill["bomFormat"] == "CycloneDX"
+    pinned = [f"{each['name']}=={each['version']}" for each in bill["components"]]
+    assert pinned == requirements().split()
 
 
 def test_the_same_content_gives_the_same_bytes(
