@@ -124,7 +124,7 @@ def _software_bill() -> dict[str, object]:
     components = []
     for name in _RUNTIME_PACKAGES:
         about = metadata(name)
-        license_text = about.get("License-Expression") or about.get("License")
+        license_text = next(iter(about.get_all("License-Expression") or about.get_all("License") or []), "")
         component: dict[str, object] = {
             "type": "library",
             "name": name,

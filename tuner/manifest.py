@@ -24,10 +24,11 @@ def describe(
     checked_on: TargetSpec,
     latencies: Mapping[str, Latency],
     search: Mapping[str, object],
+    functions: Mapping[str, object],
     memory: Mapping[str, object],
 ) -> dict[str, object]:
     """The manifest before `write_bundle` completes it. ``shipped`` says which build the module is (tuned, untuned),
-    ``checked_on`` what its numerics were checked on."""
+    ``checked_on`` what its numerics were checked on, ``functions`` the work of each function."""
     measured = {name: latency.as_dict() for name, latency in latencies.items()}
     return {
         "model": {"name": request.model_name, "sha256": _sha256(request.model_path)},
@@ -46,6 +47,7 @@ def describe(
         "preflight": model.preflight.as_dict(),
         "memory": dict(memory),
         "search": dict(search),
+        "functions": dict(functions),
         "seed": request.seed,
     }
 

@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import tvm
+from tvm.s_tir.meta_schedule.arg_info import ArgInfo
 
 from tuner.records import Record, RecordStore
 from tuner.search.alternatives import USUAL_WAY, Alternative, Totals, calls
@@ -42,6 +44,19 @@ class Plan:
             known[task.tuning.workload.key] = ([winner.trace] if winner else []) + self.defaults.get(key, [])
         functions = task_functions(fused)
         return {name: known.get(workload_key(task_module(body)), []) for name, body in functions.items()}
+
+    def work(
+        self, fused: tvm.IRModule, built: tvm.IRModule, tasks: Sequence[ExtractedTask]
+    ) -> dict[str, dict[str, float]]:
+        """The work of one call of every function of a network that was built from a fused one: ``flops``, and the
+        ``bytes`` of its arguments. What has its weights reordered has TVM's ``_prepacked`` in its name there."""
+        flops = {task.tuning.workload.key: task.tuning.workload.flops for task in tasks}
+        work = {
+            name: {"flops": flops.get(workload_key(alone), 0.0), "bytes": argument_bytes(alone)}
+            for name, alone in ((name, task_module(body)) for name, body in task_functions(fused).items())
+        }
+        names = [variable.name_hint for variable in built.functions]
+        return {name: work[plain] for name in names if (plain := name.partition("_prepacked")[0]) in work}
 
     def chosen_by(self, tasks: Sequence[ExtractedTask], *, guessed_by: str) -> dict[str, str]:
         """By what the schedule of every function was chosen: its ``records``, a guess (``cost_model`` or ``analytic``),
@@ -99,6 +114,16 @@ def without(tasks: Sequence[ExtractedTask], is_dropped: Callable[[Alternative], 
             uses := tuple(use for use in task.tuning.uses if use.alternative is None or not is_dropped(use.alternative))
         )
     ]
+
+
+def argument_bytes(mod: tvm.IRModule) -> int:
+    """The bytes of all tensors that ``main`` is given, those that it writes among them; 0 where shapes are not
+    known."""
+    try:
+        arguments = ArgInfo.from_entry_func(mod, False)
+        return sum(math.prod(map(int, each.shape)) * np.dtype(str(each.dtype)).itemsize for each in arguments)
+    except (TypeError, ValueError, tvm.error.InternalError):
+        return 0
 
 
 def needed_tasks(tasks: Sequence[ExtractedTask], ways: Mapping[str, str]) -> list[ExtractedTask]:

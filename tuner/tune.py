@@ -143,6 +143,7 @@ class _Job:
                 latencies=latencies,
                 shipped=build,
                 search=search,
+                functions=self._work(shipped, tasks),
                 memory=self._memory(shipped, model),
             ),
             samples=self._samples,
@@ -348,6 +349,12 @@ class _Job:
         if scheduled.unscheduled:
             self._log(f"without a schedule: {', '.join(scheduled.unscheduled)}", level="warning")
         return module, scheduled
+
+    def _work(self, checked: _Checked, tasks: Sequence[ExtractedTask]) -> dict[str, dict[str, float]]:
+        """The work of every function of a network; nothing is known of those of the untuned one."""
+        if checked.plan is None or checked.scheduled is None:
+            return {}
+        return checked.plan.work(self._ways.fused(checked.plan.ways), checked.scheduled.module, tasks)
 
     def _for_target(self, checked: _Checked, model: ImportedModel) -> Path:
         """The module that is shipped: what was checked, or the same built for the target that cannot be run here."""

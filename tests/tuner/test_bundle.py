@@ -50,6 +50,7 @@ def manifest(network: Network) -> dict[str, Any]:
         "model": {"name": "tiny", "sha256": hashlib.sha256(network.onnx_path.read_bytes()).hexdigest()},
         "target": host_target().as_dict() | {"device": "a test machine"},
         "module": "module.so",
+        "functions": {"max_pool2d": {"flops": 1e5, "bytes": 4096}},
         "threads": 2,
         "inputs": [spec.as_dict() for spec in imported.inputs],
         "outputs": [spec.as_dict() for spec in imported.outputs],
@@ -143,6 +144,26 @@ def test_run_py_says_ok_and_a_latency(bundle: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "OK: tiny on host agrees with ONNX Runtime" in done.stdout
     assert re.search(r"latency \d+\.\d us \(median of \d+ runs.* 2 threads\)", done.stdout)
+
+
+def test_run_py_profiles_every_function(bundle: Path, tmp_path: Path) -> None:
+    unpack_bundle(bundle, tmp_path)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    done = run(tmp_path, "--profile", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])["profile"]
+    functions = {each["function"]: each for each in found["functions"]}
+    assert functions.keys() >= manifest["functions"].keys()
+    for name, work in manifest["functions"].items():
+        each = functions[name]
+        assert each["us"] > 0
+        # What is done a second is what was to be done, in the time that it took.
+        assert each["gflops"] * each["us"] * 1e3 == pytest.approx(each["calls"] * work["flops"])
+        assert each["gb_s"] * each["us"] * 1e3 == pytest.approx(each["calls"] * work["bytes"])
+    assert found["peak_gflops"] > 0
+    assert found["bandwidth_gb_s"] > 0
+    told = run(tmp_path, "--profile").stdout
+    assert re.search(r"^all functions .* of a run; at best", told, flags=re.MULTILINE)
 
 
 def test_run_py_notices_wrong_outputs(bundle: Path, tmp_path: Path) -> None:

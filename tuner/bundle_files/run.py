@@ -1,7 +1,8 @@
-"""Check this bundle on this machine: python run.py [--benchmark] [--json]
+"""Check this bundle on this machine: python run.py [--benchmark] [--profile] [--json]
 
 Checks every file's SHA-256 against manifest.json, loads the module, compares its outputs on samples.npz with ONNX
-Runtime's, and times it. Exit status 0: OK; 1: something differs. Needs only what requirements.txt names.
+Runtime's, and times it; with --profile, function by function. Exit status 0: OK; 1: something differs. Needs only what
+requirements.txt names.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
 os.environ.setdefault("TVM_NUM_THREADS", str(MANIFEST["threads"]))
 os.environ.setdefault("TVM_BIND_THREADS", "0")
 THREADS = int(os.environ["TVM_NUM_THREADS"])
+os.environ.setdefault("OPENBLAS_NUM_THREADS", str(THREADS))
 
 import numpy as np  # noqa: E402
 import tvm  # noqa: E402
@@ -41,7 +43,8 @@ class Network:
     """The network: call it with the inputs by name; returns the outputs by name, as NumPy arrays."""
 
     def __init__(self) -> None:
-        self.main = VirtualMachine(load_module(str(LIBRARIES[0])), tvm.cpu())["main"]
+        self.machine = VirtualMachine(load_module(str(LIBRARIES[0])), tvm.cpu())
+        self.main = self.machine["main"]
 
     def __call__(self, **inputs: Any) -> dict[str, np.ndarray]:
         return self.fetch(self.main(*self.prepare(inputs)))
@@ -57,6 +60,7 @@ class Network:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--benchmark", action="store_true", help="time it for longer (about 5 s instead of 1 s)")
+    parser.add_argument("--profile", action="store_true", help="time every function of the network, too")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     given = parser.parse_args()
     problems = check_files()
@@ -69,6 +73,8 @@ def main() -> int:
         problems += check_outputs(network)
         latency = measure(network, seconds=5.0 if given.benchmark else 1.0)
         result = {"ok": not problems, "problems": problems, "threads": THREADS, "load_s": load_s, **latency}
+        if given.profile:
+            result["profile"] = profile(network)
     if given.json:
         print(json.dumps(result))
     else:
@@ -148,6 +154,93 @@ def measure(network: Network, *, seconds: float) -> dict[str, Any]:
     return {"latency_us": median_us, "spread_us": spread_us, "runs": len(times_us)}
 
 
+def profile(network: Network, *, seconds: float = 3.0) -> dict[str, Any]:
+    """What every function takes in a run: medians over runs, with what this machine could do at best beside it.
+
+    A function's time is from the moment that it is called until it returns, less what calling one that does nothing
+    takes. ``percent_of_roofline`` is the least time that its arithmetic and its memory traffic could take ÷ its time.
+    """
+    inputs, _ = next(samples())
+    arguments = network.prepare(inputs)
+    calls: list[tuple[str, float]] = []
+    started = 0.0
+
+    def instrument(function: Any, name: str, before: bool, *_: Any) -> int:
+        nonlocal started
+        if before:
+            started = time.perf_counter()
+        else:
+            calls.append((str(name), (time.perf_counter() - started) * 1e6))
+        return 0
+
+    runs: list[dict[str, float]] = []
+    counts: dict[str, int] = {}
+    network.machine.set_instrument(instrument)
+    deadline = time.perf_counter() + seconds
+    while len(runs) < 5 or time.perf_counter() < deadline:
+        calls.clear()
+        network.main(*arguments)
+        nothing_us = min(us for _, us in calls)
+        taken: dict[str, float] = {}
+        counts = {}
+        for name, us in calls:
+            taken[name] = taken.get(name, 0.0) + max(0.0, us - nothing_us)
+            counts[name] = counts.get(name, 0) + 1
+        runs.append(taken)
+    peak_gflops, bandwidth_gb_s = roofline()
+    known = MANIFEST.get("functions", {})
+    functions = []
+    for name in runs[0]:
+        us = statistics.median(run.get(name, 0.0) for run in runs)
+        if name not in known and us < 1.0:
+            continue  # the machine's own small change
+        work = known.get(name, {"flops": 0.0, "bytes": 0})
+        flops, moved = counts[name] * work["flops"], counts[name] * work["bytes"]
+        least_us = max(flops / (peak_gflops * 1e3), moved / (bandwidth_gb_s * 1e3))
+        functions.append(
+            {
+                "function": name,
+                "calls": counts[name],
+                "us": us,
+                "gflops": flops / us / 1e3 if us else 0.0,
+                "gb_s": moved / us / 1e3 if us else 0.0,
+                "percent_of_roofline": 100 * least_us / us if us else 0.0,
+            }
+        )
+    functions.sort(key=lambda each: -each["us"])
+    return {"functions": functions, "peak_gflops": peak_gflops, "bandwidth_gb_s": bandwidth_gb_s}
+
+
+def roofline() -> tuple[float, float]:
+    """What this machine does at best: GFLOP/s of a large matrix product, GB/s of copying, read and written."""
+    a = np.ones((1024, 1024), dtype=np.float32)
+    source, target = np.ones(1 << 24, dtype=np.float32), np.empty(1 << 24, dtype=np.float32)
+    product_s = min(_seconds(lambda: a @ a) for _ in range(8))
+    copy_s = min(_seconds(lambda: np.copyto(target, source)) for _ in range(8))
+    return 2 * 1024**3 / product_s / 1e9, 2 * source.nbytes / copy_s / 1e9
+
+
+def _seconds(call: Any) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def show_profile(result: dict[str, Any]) -> None:
+    found, latency_us = result["profile"], result["latency_us"]
+    print(f"{'function':48} {'calls':>5} {'us':>9} {'share':>6} {'GFLOP/s':>8} {'GB/s':>7} {'roofline':>8}")
+    total_us = sum(each["us"] for each in found["functions"])
+    for each in found["functions"]:
+        print(
+            f"{each['function'][:48]:48} {each['calls']:5d} {each['us']:9.1f} {each['us'] / total_us:6.1%} "
+            f"{each['gflops']:8.1f} {each['gb_s']:7.1f} {each['percent_of_roofline']:7.0f}%"
+        )
+    print(
+        f"all functions {total_us:.1f} us, {total_us / latency_us:.2f} of a run; at best {found['peak_gflops']:.0f} "
+        f"GFLOP/s and {found['bandwidth_gb_s']:.1f} GB/s here"
+    )
+
+
 def show(result: dict[str, Any]) -> None:
     for problem in result["problems"]:
         print(f"WRONG: {problem}")
@@ -156,6 +249,8 @@ def show(result: dict[str, Any]) -> None:
             f"latency {result['latency_us']:.1f} us (median of {result['runs']} runs, deviation "
             f"{result['spread_us']:.1f} us, {result['threads']} threads), loaded in {result['load_s']:.2f} s"
         )
+    if "profile" in result:
+        show_profile(result)
     if result["ok"]:
         print(f"OK: {MANIFEST['model']['name']} on {MANIFEST['target']['name']} agrees with ONNX Runtime")
 
