@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.options import AsJson, DataDir, existing_file, load_settings, print_json
+from service.cli.options import AsJson, DataDir, OutDir, existing_file, load_settings, print_json
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -54,6 +54,13 @@ def verify(
         print(verdict.format(bundle.name))
     if not checked.ok:
         raise typer.Exit(1)
+
+
+def wheel(bundle: BundlePath, out: OutDir = Path(".")) -> None:
+    """Make a Python wheel of a bundle: pip install it on the device, then import the model's name."""
+    from tuner.wheel import write_wheel
+
+    print(f"wheel: {write_wheel(existing_file(bundle), out)}")
 
 
 def _signer(bundle: Path, key: str | None, settings: Settings) -> dict[str, object]:
