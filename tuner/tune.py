@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,9 +16,8 @@ import numpy as np
 
 from schedules.graph.pipeline import prepare
 from schedules.winograd import WINOGRAD
-from tuner.board_process import BoardProcess
 from tuner.bundle import bundle_name, write_bundle
-from tuner.compare import Contender, Latency, choose, compare
+from tuner.compare import Latency, choose
 from tuner.compile import Scheduled, build_scheduled, build_untuned, schedule_network
 from tuner.cost_model_store import CostModelStore
 from tuner.errors import WorkerError
@@ -39,18 +37,17 @@ from tuner.frontend.convert import ImportedModel, import_model
 from tuner.limit import MemoryLimit
 from tuner.manifest import describe
 from tuner.measure.builder import BuildPool
-from tuner.measure.fleet import FleetRunner
-from tuner.measure.runner import LocalRunner
-from tuner.memory import measured_peak_bytes, timeline_as_dicts
+from tuner.measure.fleet import NoBoardError
+from tuner.memory import timeline_as_dicts
+from tuner.place import Place
 from tuner.plan import Plan, measured_completely, needed_tasks, without_unknown_ways
 from tuner.records import Record, RecordStore
 from tuner.reference import load_samples, random_samples, reference_outputs
 from tuner.request import TuneRequest, TuneResult
 from tuner.search.alternatives import USUAL_WAY
-from tuner.targets import can_measure, checked_on, host_target, no_device
 from tuner.tasks import ExtractedTask, extract_tasks
 from tuner.tuning import Tuning, TuningSummary
-from tuner.verify import NumericsReport, verify_module
+from tuner.verify import NumericsReport
 from tuner.winners import Winners
 
 Sample = Mapping[str, np.ndarray]
@@ -88,10 +85,7 @@ class _Job:
 
     def run(self) -> TuneResult:
         request, started = self.request, time.monotonic()
-        # A fleet's boards run the target's own code.
-        self._checked_on = request.target if request.fleet else checked_on(request.target)
-        if request.measure == "device" and not request.fleet and not can_measure(request.target):
-            raise no_device(request.target)
+        self._place = Place(request)
         self._scratch = request.work_dir / "scratch"
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._scratch.mkdir(parents=True)
@@ -139,7 +133,7 @@ class _Job:
                 model,
                 outcome=outcome,
                 numerics=shipped.numerics,
-                checked_on=self._checked_on,
+                checked_on=self._place.spec,
                 latencies=latencies,
                 shipped=build,
                 search=search,
@@ -179,8 +173,8 @@ class _Job:
         if len(right) < 2:
             return (right or list(candidates))[0]
         modules = {checked.module.stem: checked.module for checked in right}
-        contenders = {name: Contender(path=path) for name, path in modules.items()}
-        latencies = self._compared(contenders, model, time_budget_s=_COMPARISON_BUDGET_S / 2)
+        budget_s = _COMPARISON_BUDGET_S / 2
+        latencies = self._place.compare(modules, model, self._samples[0], time_budget_s=budget_s)
         medians_us = {name: latency.median_us for name, latency in latencies.items()}
         self._log("built: " + ", ".join(f"{name} {median_us:.0f} µs" for name, median_us in medians_us.items()))
         return min(right, key=lambda checked: medians_us[checked.module.stem])
@@ -213,7 +207,7 @@ class _Job:
             samples,
             inputs=model.inputs,
             outputs=model.outputs,
-            threads=self._checked_on.threads,
+            threads=self._place.spec.threads,
         )
         return samples, list(reference)
 
@@ -250,10 +244,12 @@ class _Job:
         """TVM's default build, timed once so that the search's progress has something to stand against."""
         module = self._scratch / "untuned.so"
         started = time.monotonic()
-        build_untuned(model.module, module, spec=self._checked_on)
+        build_untuned(model.module, module, spec=self._place.spec)
         built = time.monotonic()
         if self.request.measure == "device":
-            latencies = self._timed({"untuned": module}, model, time_budget_s=_BASELINE_BUDGET_S)
+            latencies = self._place.compare_with_peers(
+                {"untuned": module}, model, self._samples[0], time_budget_s=_BASELINE_BUDGET_S
+            )
             self.sink.emit(
                 BaselineMeasured(
                     latency_us=latencies["untuned"].median_us,
@@ -270,8 +266,7 @@ class _Job:
         """Search, then what to build."""
         spec, request = self.request.target, self.request
         tunable = [task.tuning for task in tasks if task.tunable]
-        workers = host_target().threads if request.fleet else self._checked_on.threads
-        with BuildPool(self._checked_on, workers=workers) as builder, self._runner() as runner:
+        with BuildPool(self._place.spec, workers=self._place.builders) as builder, self._place.runner() as runner:
             tuning = Tuning(
                 tasks=tunable,
                 target=spec,
@@ -345,7 +340,7 @@ class _Job:
         module, scheduled = self._scratch / f"{name}.so", self._scheduled(tasks, plan)
         if scheduled.memory is not None:
             self._limit.require(scheduled.memory.peak_bytes)
-        build_scheduled(scheduled, module, spec=self._checked_on)
+        build_scheduled(scheduled, module, spec=self._place.spec)
         if scheduled.unscheduled:
             self._log(f"without a schedule: {', '.join(scheduled.unscheduled)}", level="warning")
         return module, scheduled
@@ -359,7 +354,7 @@ class _Job:
     def _for_target(self, checked: _Checked, model: ImportedModel) -> Path:
         """The module that is shipped: what was checked, or the same built for the target that cannot be run here."""
         spec = self.request.target
-        if self._checked_on is spec and spec.module == "module.so":
+        if self._place.runs_the_target and spec.module == "module.so":
             return checked.module
         module = self._scratch / spec.module
         if checked.scheduled is None:
@@ -372,7 +367,7 @@ class _Job:
         """What the manifest keeps of the memory of a run: planned, measured, and what else was possible. Raises where
         the limit is broken after all."""
         planned = shipped.scheduled.memory if shipped.scheduled else None
-        measured = self._measured_peak_bytes(shipped.module, model)
+        measured = self._place.peak_bytes(shipped.module, model, self._samples[0])
         self._limit.require(planned.peak_bytes if planned else measured)
         return {
             "limit_bytes": self._limit.limit_bytes,
@@ -383,27 +378,14 @@ class _Job:
             "front": [point.as_dict() for point in self._front],
         }
 
-    def _measured_peak_bytes(self, module: Path, model: ImportedModel) -> int | None:
-        if self.request.measure != "device" or self.request.fleet:
-            return None
-        names = [spec.name for spec in model.inputs]
-        return measured_peak_bytes(module, self._samples[0], names, threads=self.request.target.threads)
-
     def _verify(
         self, module: Path, model: ImportedModel, plan: Plan | None = None, scheduled: Scheduled | None = None
     ) -> _Checked:
         """A built network against ONNX Runtime's outputs on every sample. One that crashes is wrong, no more."""
         try:
-            with self._board() as board:
-                numerics = verify_module(
-                    module,
-                    self._samples,
-                    self._reference,
-                    inputs=model.inputs,
-                    outputs=model.outputs,
-                    threads=self._checked_on.threads,
-                    board=board,
-                )
+            numerics = self._place.verify(module, model, self._samples, self._reference)
+        except NoBoardError:
+            raise
         except WorkerError as error:
             self._log(f"{module.stem} cannot be run: {error.message}", level="warning")
             numerics = NumericsReport(samples=0, outputs=())
@@ -421,7 +403,9 @@ class _Job:
         outcome = "no_improvement" if measured else "unmeasured"
         if measured:
             modules = {"untuned": untuned} | ({"tuned": tuned.module} if tuned.numerics.passed else {})
-            latencies = self._timed(modules, model, time_budget_s=_COMPARISON_BUDGET_S)
+            latencies = self._place.compare_with_peers(
+                modules, model, self._samples[0], time_budget_s=_COMPARISON_BUDGET_S
+            )
             if tuned.numerics.passed:
                 outcome = choose(untuned=latencies["untuned"], tuned=latencies["tuned"])
                 if outcome == "no_improvement" and self._breaks_limit(untuned, model):
@@ -436,41 +420,7 @@ class _Job:
 
     def _breaks_limit(self, module: Path, model: ImportedModel) -> bool:
         limit = self._limit.limit_bytes
-        return limit is not None and (self._measured_peak_bytes(module, model) or 0) > limit
-
-    def _timed(self, modules: Mapping[str, Path], model: ImportedModel, *, time_budget_s: float) -> dict[str, Latency]:
-        """Compiled networks in turns, with ONNX Runtime among them where it is: boards do not have it."""
-        contenders = {name: Contender(path=path) for name, path in modules.items()}
-        if not self.request.fleet:
-            contenders["onnxruntime"] = Contender(path=self.request.model_path, kind="onnxruntime")
-        return self._compared(contenders, model, time_budget_s=time_budget_s)
-
-    def _compared(
-        self, contenders: Mapping[str, Contender], model: ImportedModel, *, time_budget_s: float
-    ) -> dict[str, Latency]:
-        with self._board() as board:
-            return compare(
-                contenders,
-                model.inputs,
-                self._samples[0],
-                threads=self.request.target.threads,
-                time_budget_s=time_budget_s,
-                board=board,
-            )
-
-    @contextmanager
-    def _board(self) -> Iterator[BoardProcess | None]:
-        """A board of the fleet, where there is one; None where this machine runs networks."""
-        if self.request.fleet is None:
-            yield None
-            return
-        with BoardProcess(self.request.fleet, self.request.target.name) as board:
-            yield board
-
-    def _runner(self) -> FleetRunner | LocalRunner:
-        if self.request.fleet is not None:
-            return FleetRunner(self.request.fleet, self.request.target.name)
-        return LocalRunner(threads=self._checked_on.threads)
+        return limit is not None and (self._place.peak_bytes(module, model, self._samples[0]) or 0) > limit
 
     def _finish(self, outcome: str, numerics: NumericsReport, latencies: Mapping[str, Latency], *, build: str) -> None:
         shipped, untuned, onnxruntime = (latencies.get(name) for name in (build, "untuned", "onnxruntime"))

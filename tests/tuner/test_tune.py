@@ -25,7 +25,7 @@ from tuner.records import MemoryRecordStore, Record
 from tuner.request import Budget, TuneRequest, TuneResult
 from tuner.search.alternatives import USUAL_WAY, totals_us
 from tuner.targets import host_target
-from tuner.verify import NumericsReport, OutputNumerics
+from tuner.verify import NumericsReport, OutputNumerics, verify_module
 
 Verify = Callable[..., NumericsReport]
 
@@ -100,7 +100,7 @@ def test_a_job_a_second_job_and_one_without_measuring(convolutional_model: Path,
 def test_a_wrong_tuned_build_is_not_shipped(
     perceptron_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash: bool
 ) -> None:
-    honest: Verify = pipeline.verify_module
+    honest: Verify = verify_module
 
     def verify(module: Path, *arguments: Any, **options: Any) -> NumericsReport:
         if module.name == "untuned.so":
@@ -109,7 +109,7 @@ def test_a_wrong_tuned_build_is_not_shipped(
             raise WorkerError("The network died by SIGSEGV.")
         return wrong_report()
 
-    monkeypatch.setattr(pipeline, "verify_module", verify)
+    monkeypatch.setattr("tuner.place.verify_module", verify)
     result = run(request(perceptron_model, tmp_path / "job"), store=MemoryRecordStore())
     assert result.outcome == "no_improvement"
     assert result.manifest["shipped"] == "untuned"
@@ -119,12 +119,12 @@ def test_a_wrong_tuned_build_is_not_shipped(
 def test_default_schedules_are_left_out_when_they_are_wrong(
     convolutional_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest: Verify = pipeline.verify_module
+    honest: Verify = verify_module
 
     def verify(module: Path, *arguments: Any, **options: Any) -> NumericsReport:
         return wrong_report() if module.name == "tuned.so" else honest(module, *arguments, **options)
 
-    monkeypatch.setattr(pipeline, "verify_module", verify)
+    monkeypatch.setattr("tuner.place.verify_module", verify)
     result = run(request(convolutional_model, tmp_path / "job"), store=MemoryRecordStore())
     assert result.manifest["numerics"]["passed"]
     assert verify_bundle(result.bundle).ok
@@ -133,7 +133,7 @@ def test_default_schedules_are_left_out_when_they_are_wrong(
 def test_nothing_is_shipped_when_every_build_is_wrong(
     perceptron_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "verify_module", lambda *_, **__: wrong_report())
+    monkeypatch.setattr("tuner.place.verify_module", lambda *_, **__: wrong_report())
     asked = request(perceptron_model, tmp_path / "job")
     with pytest.raises(VerificationError) as caught:
         run(asked, store=MemoryRecordStore())
