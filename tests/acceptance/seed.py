@@ -18,6 +18,7 @@ from service.jobs import queue
 from service.jobs.commands import cancel_job, create_job
 from service.jobs.states import JobState
 from service.services import Services
+from service.signing import SUFFIX, sign
 from service.stores import DatabaseCostModelStore, DatabaseRecordStore, JobReporter
 from tests import models as onnx_models
 from tuner.cost_model_store import HeldOutPoint, StoredCostModel
@@ -261,7 +262,9 @@ def succeed(services: Services, job_id: str, reporter: JobReporter, *, tuned_us:
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    store_artifacts(services.database, services.blobs, job_id, bundle)
+    signature = bundle.with_name(bundle.name + SUFFIX)
+    signature.write_bytes(sign(services.settings, bundle))
+    store_artifacts(services.database, services.blobs, job_id, bundle, signature)
     queue.finish(services.database, job_id, JobState.SUCCEEDED, outcome=outcome)
 
 

@@ -84,8 +84,8 @@ def test_a_crashed_network_is_an_error_that_names_it(network: Network) -> None:
     from tuner.errors import WorkerError
 
     with NetworkProcess(network.module, kind="tvm", threads=1, name="tuned") as process:
-        process._child.kill()
-        process._child.wait()
+        process._program._child.kill()
+        process._program._child.wait()
         with pytest.raises(WorkerError, match="tuned ended with signal 9") as raised:
             process.time_us(1)
     assert raised.value.code == "network_crashed"
