@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from tvm.target import Target
 
 from schedules.graph.pipeline import finish, prepack
 from schedules.memory.lift import lift_workspaces
+from schedules.memory.workspace import workspace_bytes
 from schedules.space import ReplayError, initialized_postprocs, replay
 from tuner.errors import BuildError
 from tuner.link import export_module
@@ -54,6 +57,25 @@ def schedule_network(fused: tvm.IRModule, traces: Mapping[str, Sequence[str]], *
     packed = lift_workspaces(prepack(mod, target))
     memory = plan_memory(packed, threads=spec.threads)
     return Scheduled(module=packed, unscheduled=tuple(unscheduled), memory=memory)
+
+
+def least_memory_first(
+    fused: tvm.IRModule, traces: Mapping[str, Sequence[str]], *, spec: TargetSpec
+) -> dict[str, list[str]]:
+    """The traces of each function of a fused network, those first with which it allocates least for itself."""
+    target = Target(spec.tvm)
+
+    def allocated_bytes(function: tvm.tirx.PrimFunc, trace: str) -> float:
+        scheduled = _schedule(function, [trace], target)
+        if scheduled is None:
+            return math.inf
+        return workspace_bytes(tvm.IRModule({"main": scheduled}), threads=spec.threads)
+
+    return {
+        variable.name_hint: sorted(traces[variable.name_hint], key=partial(allocated_bytes, function))
+        for variable, function in fused.functions.items()
+        if variable.name_hint in traces
+    }
 
 
 def build_scheduled(scheduled: Scheduled, output: Path, *, spec: TargetSpec) -> None:

@@ -19,12 +19,14 @@ from tuner.tasks import ExtractedTask, task_functions, task_module, workload_key
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
     """``ways`` by choice (`tuner.search.alternatives`), with the latencies that they were compared by where both were
-    measured; by task key ``winners``, measured and checked, and ``defaults``, traces for all tasks without one."""
+    measured; by task key ``winners``, measured and checked, and ``defaults``, traces for all tasks without one. Where a
+    memory limit needs it, the plan is ``frugal``: each function has the schedule that allocates least."""
 
     ways: Mapping[str, str]
     compared_us: Totals
     winners: Mapping[str, Record]
     defaults: Mapping[str, list[str]]
+    frugal: bool = False
 
     def usual(self, tasks: Sequence[ExtractedTask], *, instead_of: Callable[[str], bool]) -> Plan:
         """The same with the usual way instead of these ways."""

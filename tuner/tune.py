@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from schedules.graph.pipeline import prepare
 from schedules.winograd import WINOGRAD
 from tuner.bundle import bundle_name, write_bundle
 from tuner.compare import Latency, choose
-from tuner.compile import Scheduled, build_scheduled, build_untuned, schedule_network
+from tuner.compile import Scheduled, build_scheduled, build_untuned, least_memory_first, schedule_network
 from tuner.cost_model_store import CostModelStore
 from tuner.errors import WorkerError
 from tuner.events import (
@@ -321,6 +321,10 @@ class _Job:
             if self._limit.keeps(self._scheduled(tasks, plan).memory):
                 break
             plan = planned(ways)
+        if len(possible) > 1 and not self._limit.keeps(self._scheduled(tasks, plan).memory):
+            self._log("These schedules break the memory limit: taking those that allocate least.", level="warning")
+            every = {task.key: tuning.default_traces(task) for task in tunable}
+            plan = replace(plan, defaults=every, frugal=True)
         for choice, latencies in compared_us.items():
             each = ", ".join(f"{way} {latency_us:.0f} µs" for way, latency_us in latencies.items())
             self._log(f"{choice}: {each}; chosen: {plan.ways[choice]}")
@@ -332,7 +336,10 @@ class _Job:
     def _scheduled(self, tasks: Sequence[ExtractedTask], plan: Plan) -> Scheduled:
         """The network with the winners' schedules, and default schedules for every other task."""
         fused = self._ways.fused(plan.ways)
-        return schedule_network(fused, plan.traces(fused, tasks), spec=self.request.target)
+        traces = plan.traces(fused, tasks)
+        if plan.frugal:
+            traces = least_memory_first(fused, traces, spec=self.request.target)
+        return schedule_network(fused, traces, spec=self.request.target)
 
     def _build(self, name: str, tasks: Sequence[ExtractedTask], plan: Plan) -> tuple[Path, Scheduled]:
         """The library that is checked, and what it was built from. Raises before anything is built where the limit is
