@@ -12,6 +12,8 @@ from tuner.measure.tracker import Board, Fleet, Tracker, TrackerError
 from tuner.targets import TargetSpec, can_measure
 
 _FRESH_S = 1.0
+# A tracker that is not there may take seconds to say so, and who asks waits.
+_FRESH_AFTER_PROBLEM_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,8 @@ class SeenBoard:
 
 
 class FleetView:
-    """What is known of the fleet; without a tracker nothing is. It asks once a second at most."""
+    """What is known of the fleet; without a tracker nothing is. It asks once a second at most, less often where nothing
+    answered."""
 
     def __init__(self, tracker: Tracker | None) -> None:
         self.tracker = tracker
@@ -58,7 +61,8 @@ class FleetView:
         return None if joined else f"a board of {spec.name} to join the tracker at {self.tracker}"
 
     def _look(self) -> None:
-        if self.tracker is None or time.monotonic() - self._asked_at < _FRESH_S:
+        fresh_s = _FRESH_S if self._problem is None else _FRESH_AFTER_PROBLEM_S
+        if self.tracker is None or time.monotonic() - self._asked_at < fresh_s:
             return
         try:
             self._fleet, self._problem = self.tracker.fleet(), None

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from importlib.metadata import metadata, version
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, get_args
 
 import numpy as np
 
@@ -25,9 +25,10 @@ from tuner.bundle_readme import render_readme
 from tuner.errors import TesseraError
 from tuner.network_process import Sample
 from tuner.targets import TargetSpec, can_run
+from tuner.targets.spec import Module
 
 BUNDLE_FORMAT = 1
-MODULES = ("module.so", "module.dylib", "module.tar")
+_MODULES: tuple[str, ...] = get_args(Module)
 _FILES = ("README.md", "manifest.json", "records.json", "requirements.txt", "run.py", "samples.npz")
 _SBOM = "sbom.json"  # not in bundles of earlier versions
 
@@ -80,7 +81,7 @@ def write_bundle(
     """Write the archive and return its manifest, completed by versions, sizes and the SHA-256 of every file.
 
     ``manifest`` must have ``model`` (name, sha256), ``target`` (name, device, …), ``module`` (what the module is
-    called there, one of `MODULES`), ``threads``, ``inputs`` and ``outputs`` (name, shape, dtype), ``numerics``,
+    called there: `TargetSpec.module`), ``threads``, ``inputs`` and ``outputs`` (name, shape, dtype), ``numerics``,
     ``outcome``, ``seed``; ``latency``, ``baseline`` and ``onnxruntime`` where they were measured, and whatever else is
     known. The same arguments give the same bytes.
     """
@@ -110,7 +111,7 @@ def write_bundle(
 
 def bundle_files(manifest: Mapping[str, Any]) -> list[str]:
     """The files of a bundle, by its manifest."""
-    known = [*_FILES, manifest.get("module", MODULES[0])]
+    known = [*_FILES, manifest.get("module", "module.so")]
     return sorted([*known, _SBOM] if _SBOM in manifest["files"] else known)
 
 
@@ -179,13 +180,17 @@ def verify_bundle(bundle: Path, *, benchmark: bool = False) -> BundleCheck:
     )
 
 
-def _is_for_here(manifest: Mapping[str, Any]) -> bool:
-    """Whether this machine can run a bundle's module; raises `BundleError` for a target that is none."""
+def target_of(manifest: Mapping[str, Any]) -> TargetSpec:
+    """What a bundle is for; raises `BundleError` for a target that is none."""
     try:
-        spec = TargetSpec.from_dict(manifest["target"])
+        return TargetSpec.from_dict(manifest["target"])
     except (KeyError, TypeError, AttributeError) as error:
         raise BundleError("The manifest does not describe a target.") from error
-    return can_run(spec) and manifest.get("module") != "module.tar"
+
+
+def _is_for_here(manifest: Mapping[str, Any]) -> bool:
+    """Whether this machine can run a bundle's module."""
+    return can_run(target_of(manifest)) and manifest.get("module") != "module.tar"
 
 
 def unpack_bundle(bundle: Path, folder: Path) -> None:
@@ -193,7 +198,7 @@ def unpack_bundle(bundle: Path, folder: Path) -> None:
     try:
         with tarfile.open(bundle, "r:gz") as archive:
             for member in archive:
-                if member.name not in (*_FILES, _SBOM, *MODULES) or not member.isreg():
+                if member.name not in (*_FILES, _SBOM, *_MODULES) or not member.isreg():
                     raise BundleError(f"The bundle holds {member.name!r}, which does not belong there.")
                 source = archive.extractfile(member)
                 assert source is not None  # a plain file has content
@@ -205,8 +210,9 @@ def unpack_bundle(bundle: Path, folder: Path) -> None:
 
 
 def _file_problems(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
-    problems = []
-    for name in bundle_files(manifest):
+    known = bundle_files(manifest)
+    problems = [f"{path.name} is not in the manifest" for path in sorted(folder.iterdir()) if path.name not in known]
+    for name in known:
         path = folder / name
         if not path.is_file():
             problems.append(f"{name} is missing")
@@ -256,7 +262,7 @@ def _write_archive(path: Path, contents: Mapping[str, bytes], module: Path, *, n
 def _add(archive: tarfile.TarFile, name: str, stream: IO[bytes], size: int) -> None:
     entry = tarfile.TarInfo(name)
     entry.size, entry.mtime = size, 0
-    entry.mode = 0o755 if name in ("run.py", *MODULES[:2]) else 0o644
+    entry.mode = 0o755 if name in ("run.py", "module.so", "module.dylib") else 0o644
     archive.addfile(entry, stream)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,23 +58,17 @@ def schedule_network(fused: tvm.IRModule, traces: Mapping[str, Sequence[str]], *
     return Scheduled(module=packed, unscheduled=tuple(unscheduled), memory=memory)
 
 
-def least_memory_first(
-    fused: tvm.IRModule, traces: Mapping[str, Sequence[str]], *, spec: TargetSpec
-) -> dict[str, list[str]]:
-    """The traces of each function of a fused network, those first with which it allocates least for itself."""
-    target = Target(spec.tvm)
+def least_memory_first(module_json: str, traces: Sequence[str], *, spec: TargetSpec) -> list[str]:
+    """The traces of a task, those first with which its function allocates least for itself."""
+    target, function = Target(spec.tvm), tvm.ir.load_json(module_json)["main"]
 
-    def allocated_bytes(function: tvm.tirx.PrimFunc, trace: str) -> float:
+    def allocated_bytes(trace: str) -> float:
         scheduled = _schedule(function, [trace], target)
         if scheduled is None:
             return math.inf
         return workspace_bytes(tvm.IRModule({"main": scheduled}), threads=spec.threads)
 
-    return {
-        variable.name_hint: sorted(traces[variable.name_hint], key=partial(allocated_bytes, function))
-        for variable, function in fused.functions.items()
-        if variable.name_hint in traces
-    }
+    return sorted(traces, key=allocated_bytes)
 
 
 def build_scheduled(scheduled: Scheduled, output: Path, *, spec: TargetSpec) -> None:

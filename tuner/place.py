@@ -64,30 +64,19 @@ class Place:
             )
 
     def compare(
-        self, modules: Mapping[str, Path], model: ImportedModel, sample: Sample, *, time_budget_s: float
+        self,
+        modules: Mapping[str, Path],
+        model: ImportedModel,
+        sample: Sample,
+        *,
+        time_budget_s: float,
+        with_onnxruntime: bool = False,
     ) -> dict[str, Latency]:
-        """Built networks timed in turns. Raises `WorkerError` when one crashes."""
+        """Built networks timed in turns, with ONNX Runtime among them where that is wanted and there: boards do not
+        have it. Raises `WorkerError` when one crashes."""
         contenders = {name: Contender(path=path) for name, path in modules.items()}
-        return self._compare(contenders, model, sample, time_budget_s=time_budget_s)
-
-    def compare_with_peers(
-        self, modules: Mapping[str, Path], model: ImportedModel, sample: Sample, *, time_budget_s: float
-    ) -> dict[str, Latency]:
-        """The same with ONNX Runtime among them where it is: boards do not have it."""
-        contenders = {name: Contender(path=path) for name, path in modules.items()}
-        if not self._fleet:
+        if with_onnxruntime and not self._fleet:
             contenders["onnxruntime"] = Contender(path=self._request.model_path, kind="onnxruntime")
-        return self._compare(contenders, model, sample, time_budget_s=time_budget_s)
-
-    def peak_bytes(self, module: Path, model: ImportedModel, sample: Sample) -> int | None:
-        """What a run of a built network allocates at most; None where nothing is measured, and on boards."""
-        if self._request.measure != "device" or self._fleet:
-            return None
-        return measured_peak_bytes(module, sample, [spec.name for spec in model.inputs], threads=self.spec.threads)
-
-    def _compare(
-        self, contenders: Mapping[str, Contender], model: ImportedModel, sample: Sample, *, time_budget_s: float
-    ) -> dict[str, Latency]:
         with self._board() as board:
             return compare(
                 contenders,
@@ -97,6 +86,12 @@ class Place:
                 time_budget_s=time_budget_s,
                 board=board,
             )
+
+    def peak_bytes(self, module: Path, model: ImportedModel, sample: Sample) -> int | None:
+        """What a run of a built network allocates at most; None where nothing is measured, and on boards."""
+        if self._request.measure != "device" or self._fleet:
+            return None
+        return measured_peak_bytes(module, sample, [spec.name for spec in model.inputs], threads=self.spec.threads)
 
     @contextmanager
     def _board(self) -> Iterator[BoardProcess | None]:

@@ -19,20 +19,23 @@ from tuner.tasks import ExtractedTask, task_functions, task_module, workload_key
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
     """``ways`` by choice (`tuner.search.alternatives`), with the latencies that they were compared by where both were
-    measured; by task key ``winners``, measured and checked, and ``defaults``, traces for all tasks without one. Where a
-    memory limit needs it, the plan is ``frugal``: each function has the schedule that allocates least."""
+    measured; by task key ``winners``, measured and checked, and ``defaults``, traces for all tasks without one."""
 
     ways: Mapping[str, str]
     compared_us: Totals
     winners: Mapping[str, Record]
     defaults: Mapping[str, list[str]]
-    frugal: bool = False
 
     def usual(self, tasks: Sequence[ExtractedTask], *, instead_of: Callable[[str], bool]) -> Plan:
         """The same with the usual way instead of these ways."""
         ways = {choice: USUAL_WAY if instead_of(way) else way for choice, way in self.ways.items()}
         needed = {task.tuning.key for task in needed_tasks(tasks, ways)}
         return replace(self, ways=ways, winners={key: self.winners[key] for key in needed & self.winners.keys()})
+
+    def in_order(self, traces: Mapping[str, list[str]]) -> Plan:
+        """The same with these traces of each task, best first; a winner that is not the first of them is none."""
+        winners = {key: record for key, record in self.winners.items() if traces.get(key, [""])[0] == record.trace}
+        return replace(self, winners=winners, defaults=traces)
 
     def without_defaults(self) -> Plan:
         return replace(self, defaults={})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,7 @@ from tuner.limit import MemoryLimit
 from tuner.manifest import describe
 from tuner.measure.builder import BuildPool
 from tuner.measure.fleet import NoBoardError
+from tuner.measure.tracker import TrackerError
 from tuner.memory import timeline_as_dicts
 from tuner.place import Place
 from tuner.plan import Plan, measured_completely, needed_tasks, without_unknown_ways
@@ -247,8 +248,8 @@ class _Job:
         build_untuned(model.module, module, spec=self._place.spec)
         built = time.monotonic()
         if self.request.measure == "device":
-            latencies = self._place.compare_with_peers(
-                {"untuned": module}, model, self._samples[0], time_budget_s=_BASELINE_BUDGET_S
+            latencies = self._place.compare(
+                {"untuned": module}, model, self._samples[0], time_budget_s=_BASELINE_BUDGET_S, with_onnxruntime=True
             )
             self.sink.emit(
                 BaselineMeasured(
@@ -316,15 +317,13 @@ class _Job:
             own = {key: traces for key, traces in defaults.items() if key not in winners}
             return Plan(ways=ways, compared_us=compared_us, winners=winners, defaults=own)
 
-        plan = planned(possible[0])
-        for ways in possible[1:]:
-            if self._limit.keeps(self._scheduled(tasks, plan).memory):
-                break
+        for ways in possible:
             plan = planned(ways)
-        if len(possible) > 1 and not self._limit.keeps(self._scheduled(tasks, plan).memory):
+            if self._limit.limit_bytes is None or self._limit.keeps(self._scheduled(tasks, plan).memory):
+                break
+        else:
             self._log("These schedules break the memory limit: taking those that allocate least.", level="warning")
-            every = {task.key: tuning.default_traces(task) for task in tunable}
-            plan = replace(plan, defaults=every, frugal=True)
+            plan = plan.in_order(self._least_memory_first(tasks, plan, tuning))
         for choice, latencies in compared_us.items():
             each = ", ".join(f"{way} {latency_us:.0f} µs" for way, latency_us in latencies.items())
             self._log(f"{choice}: {each}; chosen: {plan.ways[choice]}")
@@ -336,10 +335,20 @@ class _Job:
     def _scheduled(self, tasks: Sequence[ExtractedTask], plan: Plan) -> Scheduled:
         """The network with the winners' schedules, and default schedules for every other task."""
         fused = self._ways.fused(plan.ways)
-        traces = plan.traces(fused, tasks)
-        if plan.frugal:
-            traces = least_memory_first(fused, traces, spec=self.request.target)
-        return schedule_network(fused, traces, spec=self.request.target)
+        return schedule_network(fused, plan.traces(fused, tasks), spec=self.request.target)
+
+    def _least_memory_first(self, tasks: Sequence[ExtractedTask], plan: Plan, tuning: Tuning) -> dict[str, list[str]]:
+        """What is known of every task of a plan, by what it allocates."""
+        needed = [task.tuning for task in needed_tasks(tasks, plan.ways) if task.tunable]
+        known = {key: [record.trace] for key, record in plan.winners.items()}
+        return {
+            task.key: least_memory_first(
+                task.workload.module_json,
+                known.get(task.key, []) + tuning.default_traces(task),
+                spec=self.request.target,
+            )
+            for task in needed
+        }
 
     def _build(self, name: str, tasks: Sequence[ExtractedTask], plan: Plan) -> tuple[Path, Scheduled]:
         """The library that is checked, and what it was built from. Raises before anything is built where the limit is
@@ -391,7 +400,7 @@ class _Job:
         """A built network against ONNX Runtime's outputs on every sample. One that crashes is wrong, no more."""
         try:
             numerics = self._place.verify(module, model, self._samples, self._reference)
-        except NoBoardError:
+        except (NoBoardError, TrackerError):
             raise
         except WorkerError as error:
             self._log(f"{module.stem} cannot be run: {error.message}", level="warning")
@@ -410,8 +419,8 @@ class _Job:
         outcome = "no_improvement" if measured else "unmeasured"
         if measured:
             modules = {"untuned": untuned} | ({"tuned": tuned.module} if tuned.numerics.passed else {})
-            latencies = self._place.compare_with_peers(
-                modules, model, self._samples[0], time_budget_s=_COMPARISON_BUDGET_S
+            latencies = self._place.compare(
+                modules, model, self._samples[0], time_budget_s=_COMPARISON_BUDGET_S, with_onnxruntime=True
             )
             if tuned.numerics.passed:
                 outcome = choose(untuned=latencies["untuned"], tuned=latencies["tuned"])

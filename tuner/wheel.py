@@ -10,8 +10,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from tuner.bundle import BundleError, bundle_files, read_manifest, unpack_bundle
-from tuner.targets import TargetSpec
+from tuner.bundle import BundleError, bundle_files, read_manifest, target_of, unpack_bundle
 
 # The platform tags of pip (PEP 425), by the start of the link triple.
 _PLATFORMS = {
@@ -54,7 +53,7 @@ def write_wheel(bundle: Path, folder: Path) -> Path:
     bundles of object files, and for systems that pip does not know.
     """
     manifest = read_manifest(bundle)
-    target = TargetSpec.from_dict(manifest["target"])
+    target = target_of(manifest)
     platform = next((tag for start, tag in _PLATFORMS.items() if target.triple.startswith(start)), None)
     module = manifest.get("module", "module.so")
     if platform is None or module == "module.tar":

@@ -9,8 +9,8 @@ from schedules.windows.stages import Chain
 
 def described(chain: Chain, plan: RowPlan) -> dict[str, object]:
     """A chain computed by a plan: what every operator writes (rows, columns, channels), and how many rows of it a ring
-    of each strip keeps; rings are in bytes for all strips together, and ``tiles``
-    as wide as one of them. The last operator writes the whole output.
+    of each strip keeps; rings are in bytes for all strips together, as wide as one of the ``tiles``. The last operator
+    writes the whole output.
 
     ``macs`` are the multiplications of the chain, ``computed_macs`` those that the plan does.
     """

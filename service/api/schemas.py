@@ -84,7 +84,7 @@ class TargetSchema(BaseModel):
 
     ``module`` is the file that a bundle has: ``module.so`` or ``module.dylib``, or ``module.tar`` with object files.
     ``linker`` is what makes it here (null: nothing does, or nothing has to). ``measurable`` tells whether a device here
-    can measure it; of all others the numerics are checked ``on`` the host, by the same schedules.
+    can measure it; of all others the numerics are checked on the host, by the same schedules.
     """
 
     name: str

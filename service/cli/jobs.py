@@ -175,7 +175,7 @@ def _pairs(job: JobSchema) -> list[tuple[str, str]]:
     return [
         ("model", job.model_name),
         ("target", job.target),
-        ("state", job.state.value),
+        ("state", f"{job.state.value}, waiting for {job.waiting_for}" if job.waiting_for else job.state.value),
         ("stage", job.stage or "–"),
         ("outcome", job.outcome or "–"),
         ("trials", f"{job.progress.trials_done} of {job.progress.trials_total or '–'}"),

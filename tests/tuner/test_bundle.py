@@ -297,6 +297,24 @@ def test_a_bundle_of_object_files_says_how_to_link_them(
     assert "module.tar holds object files for riscv64-linux-gnu: link them first" in done.stderr
 
 
+def test_a_module_that_the_manifest_does_not_name_is_not_run(bundle: Path, tmp_path: Path) -> None:
+    added = tmp_path / "added.tar.gz"
+    with tarfile.open(bundle) as old, tarfile.open(added, "w:gz") as new:
+        for member in old:
+            new.addfile(member, old.extractfile(member))
+        other = tarfile.TarInfo("module.dylib")
+        other.size = 4
+        new.addfile(other, io.BytesIO(b"evil"))
+    assert verify_bundle(added).problems == ("module.dylib is not in the manifest",)
+    folder = tmp_path / "unpacked"
+    folder.mkdir()
+    unpack_bundle(bundle, folder)
+    (folder / "manifest.json").write_text(
+        (folder / "manifest.json").read_text().replace('"module": "module.so"', '"module": "module.dylib"')
+    )
+    assert run(folder).returncode != 0  # module.so is there, and not what is asked for
+
+
 def test_a_bundle_for_another_machine_is_checked_and_not_run(
     network: Network, manifest: dict[str, Any], tmp_path: Path
 ) -> None:

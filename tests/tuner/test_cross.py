@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 import tarfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.headers import header
 from tuner import tune as pipeline
 from tuner.bundle import verify_bundle
 from tuner.cost_model_store import MemoryCostModelStore
@@ -20,8 +20,6 @@ from tuner.events import ListSink
 from tuner.records import MemoryRecordStore, Record
 from tuner.request import Budget, TuneRequest, TuneResult
 from tuner.targets import TargetSpec, find_target
-
-_ELF_MACHINES = {"aarch64": 0xB7, "riscv64": 0xF3}
 
 
 def build(
@@ -32,12 +30,6 @@ def build(
     request = TuneRequest(model_path=model, model_name="tiny", target=target, work_dir=work_dir, **settings)
     store = MemoryRecordStore(earlier=list(records))
     return pipeline.tune(request, store=store, models=MemoryCostModelStore(), sink=ListSink())
-
-
-def machine(data: bytes) -> int:
-    assert data[:4] == b"\x7fELF"
-    found: int = struct.unpack_from("<H", data, 18)[0]
-    return found
 
 
 def module(result: TuneResult) -> bytes:
@@ -52,7 +44,7 @@ def test_a_library_for_a_board(convolutional_model: Path, tmp_path: Path) -> Non
     manifest: Any = result.manifest
     assert result.outcome == "unmeasured"
     assert result.bundle.name == "tiny-raspberry-pi-4.tar.gz"
-    assert machine(module(result)) == _ELF_MACHINES["aarch64"]
+    assert header(module(result)) == "ELF 64 aarch64"
     assert manifest["numerics"]["passed"]
     assert manifest["numerics"]["checked_on"] == "host"
     assert set(manifest["search"]["schedules"].values()) == {"analytic"}
@@ -69,7 +61,7 @@ def test_object_files_for_what_has_no_runtime(convolutional_model: Path, tmp_pat
         for name in names:
             stream = objects.extractfile(name)
             assert stream is not None
-            assert machine(stream.read(20)) == _ELF_MACHINES["riscv64"]
+            assert header(stream.read(20)) == "ELF 64 riscv"
     assert module(results[0]) == module(results[1])
 
 

@@ -21,9 +21,11 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 MANIFEST = json.loads((HERE / "manifest.json").read_text(encoding="utf-8"))
 
-# A bundle of object files has no library before somebody links one.
-LIBRARIES = [path for name in ("module.so", "module.dylib", "module.dll") if (path := HERE / name).is_file()]
-if not LIBRARIES and MANIFEST["module"] == "module.tar":
+# Object files have no library before somebody links one; of all others only what the manifest names is loaded.
+LINKED = ("module.so", "module.dylib", "module.dll")
+NAMES = LINKED if MANIFEST["module"] == "module.tar" else (MANIFEST["module"],)
+MODULE = next((HERE / name for name in NAMES if (HERE / name).is_file()), HERE / NAMES[0])
+if not MODULE.is_file() and MANIFEST["module"] == "module.tar":
     sys.exit(f"module.tar holds object files for {MANIFEST['target']['triple']}: link them first, as README.md says.")
 
 # Both are read when TVM is loaded. Its own default would be half of the cores on x86.
@@ -43,7 +45,7 @@ class Network:
     """The network: call it with the inputs by name; returns the outputs by name, as NumPy arrays."""
 
     def __init__(self) -> None:
-        self.machine = VirtualMachine(load_module(str(LIBRARIES[0])), tvm.cpu())
+        self.machine = VirtualMachine(load_module(str(MODULE)), tvm.cpu())
         self.main = self.machine["main"]
 
     def __call__(self, **inputs: Any) -> dict[str, np.ndarray]:
