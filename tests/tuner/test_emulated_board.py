@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import subprocess
+import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -87,12 +88,12 @@ def test_a_model_is_tuned_on_two_boards_one_of_which_dies(
     assert manifest["numerics"]["checked_on"] == KEY
     assert manifest["latency"]["median_us"] > 0
 
-    folder = root / "opt" / "bundle" / tmp_path.name
-    folder.mkdir(parents=True)
-    unpack_bundle(result.bundle, folder)
-    inside = f"/opt/bundle/{tmp_path.name}/run.py"
-    done = subprocess.run(
-        emulated.inside(root, "/usr/bin/python3.11", inside, "--json"), capture_output=True, text=True, check=False
-    )
+    # the board's root outlives the run: only a folder of its own is surely empty
+    with tempfile.TemporaryDirectory(dir=root / "opt", prefix="bundle-") as folder:
+        unpack_bundle(result.bundle, Path(folder))
+        inside = f"/opt/{Path(folder).name}/run.py"
+        done = subprocess.run(
+            emulated.inside(root, "/usr/bin/python3.11", inside, "--json"), capture_output=True, text=True, check=False
+        )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["ok"]
