@@ -92,10 +92,9 @@ def table(rows: list[Row]) -> str:
     for row in rows:
         spec = find_target(row["target"])
         chosen = ", ".join(f"{count} {by.replace('_', ' ')}" for by, count in sorted(row["schedules"].items()))
-        code = spec.tvm.get("mcpu") or " ".join(map(str, spec.tvm.get("mattr", []))) or "generic"  # type: ignore[call-overload]
         right = row["header"] if row["header_is_right"] else f"**wrong**: {row['header']}"
         lines.append(
-            f"| `{row['target']}` | {code}, {row['triple']} | `{row['module']}` | {right} | {chosen} | "
+            f"| `{row['target']}` | {spec.processor}, {row['triple']} | `{row['module']}` | {right} | {chosen} | "
             f"{row['checked_on']} | {row['seconds']:.0f} |"
         )
     return "\n".join(lines)

@@ -20,6 +20,8 @@ from tvm.target import Target
 
 from schedules.blocks import block_names
 from schedules.decisions import Access, Anchor, DecisionSpace, Gene, GeneKind, RowStage, factorizations, locations
+from schedules.gpu.rules import gpu_postprocs, gpu_rules, is_pipelined
+from schedules.gpu.threads import is_gpu
 from schedules.graph.layout_free import layout_free_parameters
 from schedules.intrinsics import register_intrinsics
 from schedules.rules import postprocs, tiling_rules
@@ -39,7 +41,7 @@ def design_spaces(mod: tvm.IRModule, target: Target, *, cores: int, vector_bits:
 
     Raises whatever TVM raises on functions that it cannot schedule (symbolic shapes among them).
     """
-    template = template_for(mod)
+    template = None if is_gpu(target) else template_for(mod)
     if template is not None:
         sch = Schedule(mod, seed=seed + 1, debug_mask="none", error_render_level="none")
         # What looks like a template's function may still not be one: then the rules have a try.
@@ -51,16 +53,18 @@ def design_spaces(mod: tvm.IRModule, target: Target, *, cores: int, vector_bits:
         mod=mod,
         target=target,
         space_generator=ms.space_generator.PostOrderApply(
-            sch_rules=tiling_rules(cores=cores, vector_bits=vector_bits),
-            postprocs=postprocs(),
+            sch_rules=gpu_rules() if is_gpu(target) else tiling_rules(cores=cores, vector_bits=vector_bits),
+            postprocs=_postprocs(mod, target),
             mutator_probs={},
         ),
         search_strategy=ms.search_strategy.ReplayTrace(),
         rand_state=seed + 1,
         num_threads=1,
     ).clone()
-    sketches = context.generate_design_space()
-    return [_read_space(f"tile-{index}", sketch.trace, mod) for index, sketch in enumerate(sketches)]
+    sketches = [sketch.trace for sketch in context.generate_design_space()]
+    if is_gpu(target):
+        sketches = [trace for trace in sketches if not is_pipelined(trace)]
+    return [_read_space(f"tile-{index}", trace, mod) for index, trace in enumerate(sketches)]
 
 
 def replay(mod: tvm.IRModule, trace_json: str, processors: list[Any]) -> Schedule:
@@ -88,22 +92,24 @@ def sampled_decisions(trace: Trace, instructions: tuple[int, ...]) -> tuple[tupl
 
 
 def initialized_postprocs(mod: tvm.IRModule, target: Target) -> list[Any]:
-    """The postprocessors of the rule set, bound to a task, as `replay` needs them.
-
-    A chain reads its weights in the order in which they come: what would reorder them would do it for every row.
-    """
+    """The postprocessors of the rule set, bound to a task, as `replay` needs them."""
     register_intrinsics(target)
     context = ms.TuneContext(
         mod=mod,
         target=target,
         space_generator=ms.space_generator.PostOrderApply(
-            sch_rules=[], postprocs=postprocs(moves_weights=not is_chain(mod)), mutator_probs={}
+            sch_rules=[], postprocs=_postprocs(mod, target), mutator_probs={}
         ),
         search_strategy=ms.search_strategy.ReplayTrace(),
         rand_state=1,
         num_threads=1,
     ).clone()
     return list(context.space_generator.postprocs)
+
+
+def _postprocs(mod: tvm.IRModule, target: Target) -> list[Any]:
+    """A chain reads its weights in the order in which they come: what would reorder them would do it for every row."""
+    return list(gpu_postprocs() if is_gpu(target) else postprocs(moves_weights=not is_chain(mod)))
 
 
 def _read_space(variant: str, trace: Trace, mod: tvm.IRModule) -> DecisionSpace:

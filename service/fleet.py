@@ -51,6 +51,8 @@ class FleetView:
         """Why a job that is measured on a target cannot start; None where something can measure it."""
         if can_measure(spec):
             return None
+        if spec.is_gpu:
+            return f"a device for {spec.name}: GPUs are built for, and not measured"
         if self.tracker is None:
             return f"a device for {spec.name}: no tracker is set (TESSERA_TRACKER)"
         with self._lock:

@@ -9,11 +9,21 @@ from service.queries.targets import get_target
 from service.services import Services
 from tuner.targets import TargetSpec, host_target, list_targets
 
+_CUDA_FIELDS = {"arch", "host", "max_threads_per_block", "max_shared_memory_per_block", "thread_warp_size"}
+
 
 def create_target(services: Services, request: TargetCreate) -> TargetSchema:
     """Store a target; raises `Conflict` (``target_exists``) and `Invalid` (``invalid_target``)."""
-    if request.tvm.get("kind") != "llvm":
-        raise Invalid("Only LLVM targets can be built.", code="invalid_target", hint='Give a "kind": "llvm" in "tvm".')
+    if request.tvm.get("kind") not in ("llvm", "cuda"):
+        raise Invalid(
+            "Only LLVM and CUDA targets can be built.", code="invalid_target", hint='Give a "kind": "llvm" in "tvm".'
+        )
+    if request.tvm["kind"] == "cuda" and (missing := _CUDA_FIELDS - request.tvm.keys()):
+        raise Invalid(
+            f"A CUDA target needs {', '.join(sorted(missing))} in tvm.",
+            code="invalid_target",
+            hint="Begin with one that is there: tessera targets show cuda-8.0 --json",
+        )
     host = host_target()
     device = request.device or (host.device if request.triple == host.triple else request.name)
     spec = TargetSpec.from_dict({**request.model_dump(), "device": device})

@@ -25,7 +25,9 @@ _SESSION_S = 3600
 _RESERVED_WITHIN_S = 240.0
 
 
-class _Board:
+class BoardSession:
+    """A session with one board of a key, for as long as this lives."""
+
     def __init__(self, tracker: Tracker, key: str) -> None:
         import tvm
         from tvm import rpc
@@ -39,7 +41,7 @@ class _Board:
 
 
 class _BoardNetwork(Network):
-    def __init__(self, board: _Board, path: Path) -> None:
+    def __init__(self, board: BoardSession, path: Path) -> None:
         from tvm.runtime.vm import VirtualMachine
 
         self._board = board
@@ -73,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.dup2(2, 1)
     try:
         started = time.perf_counter()
-        board = _Board(Tracker.parse(tracker), key)
+        board = BoardSession(Tracker.parse(tracker), key)
         answers.write(json.dumps({"load_s": time.perf_counter() - started}) + "\n")
     except Exception as error:
         answers.write(json.dumps({"error": shown(error)}) + "\n")
@@ -88,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _answer(request: dict[str, Any], board: _Board, networks: dict[str, _BoardNetwork]) -> dict[str, object]:
+def _answer(request: dict[str, Any], board: BoardSession, networks: dict[str, _BoardNetwork]) -> dict[str, object]:
     path = request["network"]
     if "load" in request:
         started = time.perf_counter()

@@ -21,7 +21,7 @@ from typing import IO, Any, get_args
 
 import numpy as np
 
-from tuner.bundle_readme import render_readme
+from tuner.bundle_texts import render_dockerfile, render_readme
 from tuner.errors import TesseraError
 from tuner.network_process import Sample
 from tuner.targets import TargetSpec, can_run
@@ -30,10 +30,16 @@ from tuner.targets.spec import Module
 BUNDLE_FORMAT = 1
 _MODULES: tuple[str, ...] = get_args(Module)
 _FILES = ("README.md", "manifest.json", "records.json", "requirements.txt", "run.py", "samples.npz")
-_SBOM = "sbom.json"  # not in bundles of earlier versions
+_SBOM = "sbom.json"
+# Not in bundles of earlier versions; a Dockerfile only where there are images and a runtime for the device.
+_LATER_FILES = (_SBOM, "CMakeLists.txt", "Dockerfile", "run.cc")
 
 # What the runtime imports, with its own dependencies; nothing else has to be on the device.
 _RUNTIME_PACKAGES = ("apache-tvm", "apache-tvm-ffi", "ml-dtypes", "numpy", "typing-extensions")
+
+# What a network on a GPU needs beside them: TVM's part for CUDA loads this version's libraries.
+_CUDA_PACKAGES = {"nvidia-cuda-runtime": "13.0.96"}
+_CUDA_LICENSE = "LicenseRef-NVIDIA-Proprietary"
 
 # Weights hardly compress: 574 MB take 9 s at level 1, which already finds constant weights, and 30 s at level 6.
 _LARGE_MODULE_BYTES = 32 * 1024**2
@@ -85,20 +91,23 @@ def write_bundle(
     ``outcome``, ``seed``; ``latency``, ``baseline`` and ``onnxruntime`` where they were measured, and whatever else is
     known. The same arguments give the same bytes.
     """
+    on_gpu = target_of(manifest).is_gpu
     contents: dict[str, bytes] = {
         "samples.npz": _samples_npz(samples, reference),
         "records.json": _json({"format": 1, "workloads": list(workloads), "records": list(records)}),
-        "run.py": (files("tuner.bundle_files") / "run.py").read_bytes(),
-        "requirements.txt": requirements().encode(),
-        _SBOM: _json(_software_bill()),
+        **{name: (files("tuner.bundle_files") / name).read_bytes() for name in _programs(on_gpu=on_gpu)},
+        "requirements.txt": requirements(on_gpu=on_gpu).encode(),
+        _SBOM: _json(_software_bill(on_gpu=on_gpu)),
     }
     complete: dict[str, Any] = {
         "format": BUNDLE_FORMAT,
         **manifest,
-        "versions": {name: version(name) for name in _RUNTIME_PACKAGES},
+        "versions": _runtime_versions(on_gpu=on_gpu),
         "spread": "median absolute deviation of single runs",
     }
     contents["README.md"] = render_readme(complete).encode()
+    if (dockerfile := render_dockerfile(complete, [*contents, complete["module"], "manifest.json"])) is not None:
+        contents["Dockerfile"] = dockerfile.encode()
     complete["files"] = {
         name: {"sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)} for name, data in contents.items()
     }
@@ -111,26 +120,37 @@ def write_bundle(
 
 def bundle_files(manifest: Mapping[str, Any]) -> list[str]:
     """The files of a bundle, by its manifest."""
-    known = [*_FILES, manifest.get("module", "module.so")]
-    return sorted([*known, _SBOM] if _SBOM in manifest["files"] else known)
+    later = [name for name in _LATER_FILES if name in manifest["files"]]
+    return sorted([*_FILES, manifest.get("module", "module.so"), *later])
 
 
-def requirements() -> str:
+def requirements(*, on_gpu: bool = False) -> str:
     """The pinned packages that a device needs, as installed here."""
-    return "".join(f"{name}=={version(name)}\n" for name in _RUNTIME_PACKAGES)
+    return "".join(f"{name}=={number}\n" for name, number in _runtime_versions(on_gpu=on_gpu).items())
 
 
-def _software_bill() -> dict[str, object]:
+def _runtime_versions(*, on_gpu: bool) -> dict[str, str]:
+    return {name: version(name) for name in _RUNTIME_PACKAGES} | (_CUDA_PACKAGES if on_gpu else {})
+
+
+def _programs(*, on_gpu: bool) -> tuple[str, ...]:
+    """The programs of a bundle; the one in C++ is for CPUs."""
+    return ("run.py",) if on_gpu else ("run.py", "run.cc", "CMakeLists.txt")
+
+
+def _software_bill(*, on_gpu: bool) -> dict[str, object]:
     """What runs on the device, in CycloneDX's JSON: the packages of `requirements`, with their licenses."""
     components = []
-    for name in _RUNTIME_PACKAGES:
-        about = metadata(name)
-        license_text = next(iter(about.get_all("License-Expression") or about.get_all("License") or []), "")
+    for name, number in _runtime_versions(on_gpu=on_gpu).items():
+        license_text = _CUDA_LICENSE
+        if name not in _CUDA_PACKAGES:
+            about = metadata(name)
+            license_text = next(iter(about.get_all("License-Expression") or about.get_all("License") or []), "")
         component: dict[str, object] = {
             "type": "library",
             "name": name,
-            "version": version(name),
-            "purl": f"pkg:pypi/{name}@{version(name)}",
+            "version": number,
+            "purl": f"pkg:pypi/{name}@{number}",
         }
         if license_text and "\n" not in license_text:
             component["licenses"] = [{"license": {"name": license_text}}]
@@ -198,7 +218,7 @@ def unpack_bundle(bundle: Path, folder: Path) -> None:
     try:
         with tarfile.open(bundle, "r:gz") as archive:
             for member in archive:
-                if member.name not in (*_FILES, _SBOM, *_MODULES) or not member.isreg():
+                if member.name not in (*_FILES, *_LATER_FILES, *_MODULES) or not member.isreg():
                     raise BundleError(f"The bundle holds {member.name!r}, which does not belong there.")
                 source = archive.extractfile(member)
                 assert source is not None  # a plain file has content

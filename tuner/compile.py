@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import tvm
+from tvm import relax
 from tvm.target import Target
 
+from schedules.gpu.threads import bind_the_rest, one_after_another
 from schedules.graph.pipeline import finish, prepack
 from schedules.memory.lift import lift_workspaces
 from schedules.memory.workspace import workspace_bytes
 from schedules.space import ReplayError, initialized_postprocs, replay
+from tuner.cuda import use_nvrtc
 from tuner.errors import BuildError
 from tuner.link import export_module
 from tuner.memory import MemoryPlan, plan_memory
@@ -27,13 +30,15 @@ class Scheduled:
     """A network ready to be built, the functions left unscheduled, and the memory of a run, where shapes are known."""
 
     module: tvm.IRModule
+    for_gpu: bool
     unscheduled: tuple[str, ...]
     memory: MemoryPlan | None
 
 
 def build_untuned(module: tvm.IRModule, output: Path, *, spec: TargetSpec) -> None:
     """TVM's own default build of an imported network, as anyone gets it from ``tvm.compile``."""
-    _build(module, output, spec=spec, relax_pipeline="default")
+    pipeline = relax.get_default_pipeline(Target(spec.tvm)) if spec.is_gpu else "default"
+    _build(module, output, spec=spec, relax_pipeline=pipeline)
 
 
 def schedule_network(fused: tvm.IRModule, traces: Mapping[str, Sequence[str]], *, spec: TargetSpec) -> Scheduled:
@@ -54,8 +59,8 @@ def schedule_network(fused: tvm.IRModule, traces: Mapping[str, Sequence[str]], *
         else:
             mod.update_func(variable, scheduled)
     packed = lift_workspaces(prepack(mod, target))
-    memory = plan_memory(packed, threads=spec.threads)
-    return Scheduled(module=packed, unscheduled=tuple(unscheduled), memory=memory)
+    memory = plan_memory(packed, threads=None if spec.is_gpu else spec.threads)
+    return Scheduled(module=packed, for_gpu=spec.is_gpu, unscheduled=tuple(unscheduled), memory=memory)
 
 
 def least_memory_first(module_json: str, traces: Sequence[str], *, spec: TargetSpec) -> list[str]:
@@ -72,8 +77,15 @@ def least_memory_first(module_json: str, traces: Sequence[str], *, spec: TargetS
 
 
 def build_scheduled(scheduled: Scheduled, output: Path, *, spec: TargetSpec) -> None:
-    """Build a scheduled network."""
-    _build(finish(scheduled.module, Target(spec.tvm)), output, spec=spec, relax_pipeline=None)
+    """Build a scheduled network. One for a GPU can be built for a CPU too: its threads take turns there."""
+    target = Target(spec.tvm)
+    if scheduled.for_gpu and spec.is_gpu:
+        module = bind_the_rest(finish(scheduled.module, target))
+    elif scheduled.for_gpu:
+        module = finish(one_after_another(scheduled.module), target)
+    else:
+        module = finish(scheduled.module, target)
+    _build(module, output, spec=spec, relax_pipeline=None)
 
 
 def _schedule(function: tvm.tirx.PrimFunc, traces: Sequence[str], target: Target) -> tvm.tirx.PrimFunc | None:
@@ -91,8 +103,12 @@ def _schedule(function: tvm.tirx.PrimFunc, traces: Sequence[str], target: Target
 
 
 def _build(module: tvm.IRModule, output: Path, *, spec: TargetSpec, relax_pipeline: Any) -> None:
+    if spec.is_gpu:
+        use_nvrtc()
     try:
         executable = tvm.compile(module, target=Target(spec.tvm), relax_pipeline=relax_pipeline)
+    except BuildError:
+        raise
     except Exception as error:  # TVM raises its own errors, none of which a caller could tell apart
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise BuildError(f"The network could not be compiled: {reason}") from error

@@ -1,4 +1,4 @@
-"""Linking: object files → one shared library, with whatever linker this machine has.
+"""Linking: object files → one shared library, with whatever compiler driver this machine has.
 
 The host's own compiler driver is used for the host when there is one; otherwise, and for every other triple, zig
 from PyPI links. A machine without any compiler works. What is to be linked elsewhere is an archive of object files.
@@ -22,6 +22,15 @@ from tuner.errors import BuildError
 
 # zig compiles its C library stubs the first time that a triple is linked: 15 to 20 s on two cores.
 _TIMEOUT_S = 300
+_INSTRUMENT = Path(__file__).with_name("bundle_files") / "profile.c"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Driver:
+    """A command that takes what C compilers take; ``name`` is for the log."""
+
+    name: str
+    command: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,15 +56,22 @@ def find_linker(triple: str, *, fast: bool = False) -> Linker:
             return Linker(name="ld", command=(ld, "-shared"))
         if zig:
             return Linker(name="zig ld.lld", command=(zig, "ld.lld", "-shared"))
-    driver = next((path for name in ("cc", "gcc", "clang") if (path := shutil.which(name))), None)
-    if own and driver:
-        return Linker(name=Path(driver).name, command=(driver, "-shared", "-fPIC"), libraries=("-lm",))
-    if zig:
-        command = (zig, "cc", "-target", triple, "-shared", "-fPIC")
-        if triple.endswith("-macos"):
-            # The runtime's symbols are found when the library is loaded, as they are on Linux without asking.
-            return Linker(name="zig cc", command=(*command, "-Wl,-undefined,dynamic_lookup"))
-        return Linker(name="zig cc", command=command, libraries=("-lm",))
+    driver = find_driver(triple)
+    command = (*driver.command, "-shared", "-fPIC")
+    if triple.endswith("-macos"):
+        # The runtime's symbols are found when the library is loaded, as they are on Linux without asking.
+        return Linker(name=driver.name, command=(*command, "-Wl,-undefined,dynamic_lookup"))
+    return Linker(name=driver.name, command=command, libraries=("-lm",))
+
+
+def find_driver(triple: str) -> Driver:
+    """The C compiler driver for a triple. Raises `BuildError` (``linker_missing``) naming what to install."""
+    own = triple == host_triple()
+    path = next((path for name in ("cc", "gcc", "clang") if (path := shutil.which(name))), None)
+    if own and path:
+        return Driver(name=Path(path).name, command=(path,))
+    if zig := _zig():
+        return Driver(name="zig cc", command=(zig, "cc", "-target", triple))
     raise BuildError(
         f"There is no linker for {triple} on this machine.",
         code="linker_missing",
@@ -71,7 +87,52 @@ def link_shared(objects: Sequence[Path], output: Path, *, triple: str, fast: boo
     """
     linker = find_linker(triple, fast=fast)
     unfinished = output.with_name(output.name + ".part")
-    command = [*linker.command, "-o", str(unfinished), *map(str, objects), *linker.libraries]
+    try:
+        _run(
+            linker.name, [*linker.command, "-o", str(unfinished), *map(str, objects), *linker.libraries], triple=triple
+        )
+        unfinished.replace(output)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def compile_c(source: Path, output: Path, *, triple: str, include: Path) -> None:
+    """Compile one C file into an object file, with the headers of ``include``.
+
+    Raises `BuildError` (``linker_missing``, or ``link_failed`` with the compiler's message in ``details``).
+    """
+    driver = find_driver(triple)
+    _run(
+        driver.name,
+        [*driver.command, "-O2", "-g0", "-fPIC", f"-I{include}", "-c", str(source), "-o", str(output)],
+        triple=triple,
+    )
+
+
+def export_module(executable: Any, output: Path, *, triple: str) -> None:
+    """Write a compiled Relax executable, constants included, as one self-contained shared library, or as an archive of
+    its object files where the output's name ends in ``.tar``. The instrument that times its functions is in it.
+
+    TVM packs the constants into an object file by LLVM: 244 MB took 3.7 s and 0.3 GB of extra memory.
+    """
+
+    from tvm_ffi.libinfo import find_include_path
+
+    def link(path: str, files: list[str], **_: object) -> None:
+        objects = [Path(file) for file in files]
+        if "windows" not in triple:  # zig has none of its headers
+            objects.append(Path(path).with_name("profile.o"))
+            compile_c(_INSTRUMENT, objects[-1], triple=triple, include=Path(find_include_path()))
+        if output.suffix == ".tar":
+            pack_objects(objects, Path(path))
+        else:
+            link_shared(objects, Path(path), triple=triple)
+
+    with tempfile.TemporaryDirectory(prefix="link-", dir=output.parent) as workspace:
+        executable.export_library(str(output), fcompile=link, workspace_dir=workspace)
+
+
+def _run(name: str, command: Sequence[str], *, triple: str) -> None:
     try:
         done = subprocess.run(
             command,
@@ -84,37 +145,17 @@ def link_shared(objects: Sequence[Path], output: Path, *, triple: str, fast: boo
         )
     except subprocess.TimeoutExpired as error:
         raise BuildError(
-            f"{linker.name} did not finish within {_TIMEOUT_S} s.",
+            f"{name} did not finish within {_TIMEOUT_S} s.",
             code="link_failed",
             hint="The machine may be overloaded, or out of memory or disk space. Try again.",
         ) from error
     if done.returncode:
-        unfinished.unlink(missing_ok=True)
         raise BuildError(
-            f"{linker.name} failed with status {done.returncode} for {triple}.",
+            f"{name} failed with status {done.returncode} for {triple}.",
             code="link_failed",
-            hint="Check free disk space and the target's triple; the linker's message is in the details.",
-            details={"command": [linker.name, *command[1:3]], "message": done.stderr[-2000:]},
+            hint="Check free disk space and the target's triple; the compiler's message is in the details.",
+            details={"command": [name, *command[1:3]], "message": done.stderr[-2000:]},
         )
-    unfinished.replace(output)
-
-
-def export_module(executable: Any, output: Path, *, triple: str) -> None:
-    """Write a compiled Relax executable, constants included, as one self-contained shared library, or as an archive of
-    its object files where the output's name ends in ``.tar``.
-
-    TVM packs the constants into an object file by LLVM: 244 MB took 3.7 s and 0.3 GB of extra memory.
-    """
-
-    def link(path: str, files: list[str], **_: object) -> None:
-        objects = [Path(file) for file in files]
-        if output.suffix == ".tar":
-            pack_objects(objects, Path(path))
-        else:
-            link_shared(objects, Path(path), triple=triple)
-
-    with tempfile.TemporaryDirectory(prefix="link-", dir=output.parent) as workspace:
-        executable.export_library(str(output), fcompile=link, workspace_dir=workspace)
 
 
 def pack_objects(objects: Sequence[Path], output: Path) -> None:

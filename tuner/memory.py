@@ -48,14 +48,15 @@ def timeline_as_dicts(timeline: Sequence[tuple[str, int]]) -> list[dict[str, obj
     return [{"function": name, "bytes": alive} for name, alive in timeline]
 
 
-def plan_memory(mod: tvm.IRModule, *, threads: int) -> MemoryPlan | None:
-    """The memory of a fused module, scheduled or not yet; None where shapes are not known."""
+def plan_memory(mod: tvm.IRModule, *, threads: int | None) -> MemoryPlan | None:
+    """The memory of a fused module, scheduled or not yet; None where shapes are not known. Functions on a GPU work in
+    its registers and shared memory: ``threads`` is None."""
     found = activations(with_allocations(mod))
     if found is None:
         return None
     return MemoryPlan(
         storage_bytes=share(list(found.lifetimes.values())).total_bytes,
-        workspace_bytes=workspace_bytes(mod, threads=threads),
+        workspace_bytes=0 if threads is None else workspace_bytes(mod, threads=threads),
         input_bytes=found.input_bytes,
         output_bytes=found.output_bytes,
         timeline=tuple(found.timeline),

@@ -26,12 +26,13 @@ class Place:
     """
 
     def __init__(self, request: TuneRequest) -> None:
-        if request.measure == "device" and not request.fleet and not can_measure(request.target):
+        target = request.target
+        if request.measure == "device" and (target.is_gpu or not (request.fleet or can_measure(target))):
             raise no_device(request.target)
         self._request = request
         self._fleet = request.fleet
         # A fleet's boards run the target's own code.
-        self.spec = request.target if request.fleet else checked_on(request.target)
+        self.spec = target if request.fleet else checked_on(target)
 
     @property
     def runs_the_target(self) -> bool:

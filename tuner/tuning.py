@@ -361,4 +361,5 @@ def machine_of(target: TargetSpec) -> Machine:
         vector_bits=target.vector_bits,
         l1_bytes=target.cache_bytes.get("l1", 32 * 1024),
         l2_bytes=target.cache_bytes.get("l2", 1024 * 1024),
+        is_gpu=target.is_gpu,
     )

@@ -101,7 +101,7 @@ class Ways:
 
     Chains are choices where windows may make them faster: where a tensor between their operators does not fit a core's
     second-level cache. For memory limits all of them are, or those that are ``needed``, by their names; these have more
-    ways for little memory. Without ``windows`` none is.
+    ways for little memory. Without ``windows`` none is. On a GPU there is the usual way only.
     """
 
     def __init__(
@@ -115,14 +115,15 @@ class Ways:
     ) -> None:
         self._prepared = prepared
         self._fuse = partial(fuse, target=Target(spec.tvm), vector_bits=spec.vector_bits)
-        chains = find_chains(prepared) if windows else []
-        self._choices = _choices(
-            prepared,
-            chains,
-            threads=spec.threads,
-            least_bytes=spec.cache_bytes.get("l2", _USUAL_L2_BYTES),
-            needed=None if every_chain else needed,
-        )
+        self._choices: dict[str, _Choice] = {}
+        if not spec.is_gpu:
+            self._choices = _choices(
+                prepared,
+                find_chains(prepared) if windows else [],
+                threads=spec.threads,
+                least_bytes=spec.cache_bytes.get("l2", _USUAL_L2_BYTES),
+                needed=None if every_chain else needed,
+            )
         self.direct = self._fuse(prepared)
 
     @property

@@ -82,6 +82,7 @@ class SamplesSchema(BaseModel):
 class TargetSchema(BaseModel):
     """What code is generated for. ``host`` is the machine of the server.
 
+    ``processor`` names what code is for, as LLVM or CUDA do.
     ``module`` is the file that a bundle has: ``module.so`` or ``module.dylib``, or ``module.tar`` with object files.
     ``linker`` is what makes it here (null: nothing does, or nothing has to). ``measurable`` tells whether a device here
     can measure it; of all others the numerics are checked on the host, by the same schedules.
@@ -98,6 +99,7 @@ class TargetSchema(BaseModel):
     cache_bytes: dict[str, int] = {}
     memory_bytes: int | None = None
     has_runtime: bool = True
+    processor: str = "generic"
     fingerprint: str
     builtin: bool = True
     module: str = "module.so"

@@ -22,6 +22,8 @@ _USAGE_CODES = frozenset(
         "artifact_not_found",
         "cost_model_not_found",
         "no_device",
+        "no_tracker",
+        "wrong_target",
     }
 )
 _UNREACHABLE_CODES = frozenset({"server_unreachable"})

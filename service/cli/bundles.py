@@ -20,12 +20,52 @@ if TYPE_CHECKING:
 BundlePath = Annotated[Path, typer.Argument(help="A bundle (.tar.gz).", show_default=False)]
 
 
-def run(context: typer.Context, bundle: BundlePath) -> None:
-    """Run a bundle's run.py; further options are passed on, such as --benchmark."""
+def run(
+    context: typer.Context,
+    bundle: BundlePath,
+    device: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Run it on a board of the fleet that has joined under this key.")
+    ] = None,
+) -> None:
+    """Run a bundle's run.py; further options are passed on, such as --benchmark or --profile."""
+    on_board = [] if device is None else ["-m", "tuner.board_bundle", _tracker_with(device, bundle), device]
     with unpacked(bundle) as folder:
-        done = subprocess.run([sys.executable, "-P", str(folder / "run.py"), *context.args], check=False)
+        program = [*on_board, str(folder)] if on_board else ["-P", str(folder / "run.py")]
+        done = subprocess.run([sys.executable, *program, *context.args], check=False)
     if done.returncode:
         raise typer.Exit(1)
+
+
+def _tracker_with(key: str, bundle: Path) -> str:
+    """The address of the tracker that has a board of this key, for a bundle that such a board can load."""
+    from service.errors import Conflict, Invalid
+    from tuner.bundle import read_manifest, target_of
+    from tuner.measure.tracker import Tracker
+    from tuner.targets import list_targets
+
+    address = load_settings().tracker
+    if address is None:
+        raise Invalid(
+            "No tracker is set, so that there are no boards.",
+            code="no_tracker",
+            hint="TESSERA_TRACKER=HOST:PORT is the tracker that tessera devices serve has started.",
+        )
+    keys = sorted({board.key for board in Tracker.parse(address).fleet().boards})
+    if key not in keys:
+        raise Conflict(
+            f"No board has joined under the key {key}.",
+            code="no_device",
+            hint=f"There are: {', '.join(keys)}." if keys else "None has joined: tessera devices serve says how.",
+        )
+    needed = target_of(read_manifest(existing_file(bundle))).triple
+    theirs = next((spec.triple for spec in list_targets() if spec.name == key), needed)
+    if theirs != needed:
+        raise Conflict(
+            f"{bundle.name} is for {needed}, boards of {key} are {theirs}.",
+            code="wrong_target",
+            hint=f"Build one for them: tessera tune MODEL --target {key}",
+        )
+    return address
 
 
 def verify(

@@ -88,6 +88,7 @@ def list_devices(database: Database, fleet: FleetView) -> list[DeviceSchema]:
 
 def _schema(spec: TargetSpec, fleet: FleetView | None, *, builtin: bool) -> TargetSchema:
     here = {
+        "processor": spec.processor,
         "module": spec.module,
         "linker": _linker(spec),
         "measurable": (fleet or FleetView(None)).waiting_for(spec) is None,

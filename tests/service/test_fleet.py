@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import json
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +15,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from service import cli
 from service.app import create_app
 from service.fleet import FleetView
 from service.settings import Settings
@@ -133,3 +137,41 @@ def _answers(tracker: Tracker) -> bool:
         tracker.fleet()
         return True
     return False
+
+
+def bundle_for(target: str, folder: Path) -> Path:
+    """As much of a bundle as is read before a board is asked for."""
+    path = folder / f"model-{target}.tar.gz"
+    manifest = json.dumps({"format": 1, "target": find_target(target).as_dict()}).encode()
+    with tarfile.open(path, "w:gz") as archive:
+        entry = tarfile.TarInfo("manifest.json")
+        entry.size = len(manifest)
+        archive.addfile(entry, io.BytesIO(manifest))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("joined", "target", "expected"),
+    [
+        (None, PI, "No tracker is set"),
+        ([], PI, "No board has joined under the key raspberry-pi-4"),
+        (["graviton2"], PI, "There are: graviton2."),
+        ([PI], "x86-64", "is for x86_64-linux-gnu, boards of raspberry-pi-4 are aarch64-linux-gnu"),
+    ],
+)
+def test_a_bundle_that_no_board_can_run(
+    tracker: FakeTracker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    joined: list[str] | None,
+    target: str,
+    expected: str,
+) -> None:
+    if joined is not None:
+        tracker.boards = [(key, 9090) for key in joined]
+        monkeypatch.setenv("TESSERA_TRACKER", str(tracker.address))
+    with pytest.raises(SystemExit) as ended_with:
+        cli.main(["run", str(bundle_for(target, tmp_path)), "--device", PI, "--profile"])
+    assert ended_with.value.code == 2
+    assert expected in capsys.readouterr().err

@@ -315,3 +315,14 @@ def test_targets_of_ones_own(client: TestClient, model_file: Path) -> None:
         client.post("/api/v1/targets", json={**body, "name": "x", "tvm": {"kind": "vulkan"}}).json()["code"]
         == "invalid_target"
     )
+    gpu = client.post("/api/v1/targets", json={**body, "name": "gpu", "tvm": {"kind": "cuda", "arch": "sm_80"}})
+    assert (gpu.status_code, gpu.json()["code"]) == (422, "invalid_target")
+    assert "needs host, max_shared_memory_per_block" in gpu.json()["detail"]
+
+
+def test_gpus_are_built_for_and_not_measured(client: TestClient, model_file: Path) -> None:
+    gpu = next(t for t in client.get("/api/v1/targets").json()["items"] if t["name"] == "cuda-8.0")
+    assert (gpu["processor"], gpu["module"], gpu["measurable"]) == ("sm_80", "module.so", False)
+    refused = client.post("/api/v1/jobs", json={"model_id": upload(client, model_file), "target": "cuda-8.0"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "no_device")
+    assert start(client, model_file, target="cuda-8.0", measure="none")

@@ -259,19 +259,64 @@ def test_the_python_of_the_readme_runs(bundle: Path, tmp_path: Path) -> None:
     assert done.stdout == "(1, 10)\n", done.stderr
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
-def test_the_cpp_of_the_readme_builds_and_runs(bundle: Path, tmp_path: Path) -> None:
-    unpack_bundle(bundle, tmp_path)
-    text = (tmp_path / "README.md").read_text()
-    code = re.search(r"```cpp\n(.*?)```", text, re.DOTALL)
-    commands = re.search(r"```\n(SITE=.*?)```", text, re.DOTALL)
-    assert code is not None
+@pytest.fixture(scope="module")
+def program(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """run.cc of a bundle, built by the commands of its README, in the bundle's folder."""
+    if shutil.which("g++") is None or shutil.which("cmake") is None:
+        pytest.skip("needs g++ and CMake")
+    folder = tmp_path_factory.mktemp("cpp")
+    unpack_bundle(bundle, folder)
+    commands = re.search(r"```\n(cmake .*?)build/run\n```", (folder / "README.md").read_text(), re.DOTALL)
     assert commands is not None
-    (tmp_path / "main.cc").write_text(code.group(1))
-    script = commands.group(1).replace("venv/bin/python", sys.executable)
-    done = subprocess.run(["sh", "-ec", script], cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+    script = commands.group(1).replace("$PWD/venv/bin/python", sys.executable)
+    done = subprocess.run(["sh", "-ec", script], cwd=folder, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout == "output 0: 10 values\n"
+    return folder / "build" / "run"
+
+
+def test_the_cpp_program_checks_the_samples(program: Path, bundle: Path, tmp_path: Path) -> None:
+    unpack_bundle(bundle, tmp_path)
+    done = subprocess.run([program, tmp_path], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "2 threads" in done.stdout
+    assert done.stdout.endswith("OK: tiny on host agrees with ONNX Runtime\n")
+    with np.load(tmp_path / "samples.npz") as stored:
+        arrays = dict(stored.items())
+    arrays["output.logits"][1] += 0.5
+    np.savez(tmp_path / "samples.npz", **arrays)
+    wrong = subprocess.run([program, tmp_path], capture_output=True, text=True, timeout=60, check=False)
+    assert wrong.returncode == 1
+    assert "WRONG: sample 1, output logits: error" in wrong.stdout
+    assert "OK" not in wrong.stdout
+
+
+@pytest.mark.parametrize("damage", ["cut", "compressed", "missing"])
+def test_the_cpp_program_says_what_is_wrong_with_its_files(
+    program: Path, bundle: Path, tmp_path: Path, damage: str
+) -> None:
+    unpack_bundle(bundle, tmp_path)
+    samples = tmp_path / "samples.npz"
+    if damage == "cut":
+        samples.write_bytes(samples.read_bytes()[:-40])
+    elif damage == "compressed":
+        with np.load(samples) as stored:
+            arrays = dict(stored.items())
+        np.savez_compressed(samples, **arrays)
+    else:
+        samples.unlink()
+    done = subprocess.run([program, tmp_path], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert {"cut": "no .npz file", "compressed": "is compressed", "missing": "cannot be read"}[damage] in done.stderr
+
+
+def test_the_dockerfile_takes_every_file(bundle: Path, tmp_path: Path) -> None:
+    unpack_bundle(bundle, tmp_path)
+    lines = (tmp_path / "Dockerfile").read_text().splitlines()
+    assert "FROM --platform=linux/amd64 python:3.11-slim" in lines
+    copied = {name for line in lines if line.startswith("COPY") for name in line.split()[1:-1]}
+    assert copied == {path.name for path in tmp_path.iterdir()} - {"Dockerfile"}
+    assert 'CMD ["python", "run.py"]' in lines
+    assert "docker run --rm network" in (tmp_path / "README.md").read_text()
 
 
 def objects(network: Network, manifest: dict[str, Any], folder: Path) -> Path:
@@ -289,6 +334,8 @@ def test_a_bundle_of_object_files_says_how_to_link_them(
     folder.mkdir()
     unpack_bundle(objects(network, manifest, tmp_path), folder)
     assert (folder / "module.tar").is_file()
+    assert (folder / "run.cc").is_file()
+    assert not (folder / "Dockerfile").exists()  # no image has the runtime
     readme = (folder / "README.md").read_text()
     assert "zig cc -target riscv64-linux-gnu -shared -fPIC -o module.so *.o -lm" in readme
     assert "no TVM runtime on PyPI" in readme

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import threading
 from dataclasses import replace
@@ -22,6 +23,7 @@ from tuner.board_setup import board_requirements
 from tuner.bundle import unpack_bundle
 from tuner.cost_model_store import MemoryCostModelStore
 from tuner.events import Event, ListSink, TrialMeasured
+from tuner.measure.tracker import Tracker
 from tuner.records import FailureKind, MemoryRecordStore
 from tuner.request import Budget, TuneRequest
 from tuner.targets import find_target
@@ -60,6 +62,15 @@ class Killer(ListSink):
             self._kill()
 
 
+def run_on_a_board(bundle: Path, tracker: Tracker) -> str:
+    """What ``tessera run --device`` prints."""
+    command = [sys.executable, "-m", "service", "run", str(bundle), "--device", KEY, "--profile"]
+    environment = {**os.environ, "TESSERA_TRACKER": str(tracker)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
 def test_a_model_is_tuned_on_two_boards_one_of_which_dies(
     root: Path, convolutional_model: Path, tmp_path: Path
 ) -> None:
@@ -80,6 +91,9 @@ def test_a_model_is_tuned_on_two_boards_one_of_which_dies(
         assert len(fleet.tracker.fleet().of(KEY)) == 1
         fleet.start(key=KEY, root=root)
         assert len(fleet.tracker.fleet().of(KEY)) == 2
+        profile = run_on_a_board(result.bundle, fleet.tracker)
+        assert "fused_conv2d" in profile
+        assert "OK: tiny on raspberry-pi-4 agrees with ONNX Runtime" in profile
     assert len(store.own()) == TRIALS
     assert sum(record.failure is FailureKind.DEVICE_LOST for record in store.own()) <= 1
     assert sum(record.latency_us is not None for record in store.own()) >= TRIALS // 2

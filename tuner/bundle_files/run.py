@@ -8,13 +8,15 @@ requirements.txt names.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import hashlib
 import json
 import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,26 +39,66 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", str(THREADS))
 
 import numpy as np  # noqa: E402
 import tvm  # noqa: E402
+import tvm_ffi  # noqa: E402
 from tvm.runtime import load_module, tensor  # noqa: E402
 from tvm.runtime.vm import VirtualMachine  # noqa: E402
+
+ON_GPU = MANIFEST["target"]["tvm"].get("kind") == "cuda"
 
 
 class Network:
     """The network: call it with the inputs by name; returns the outputs by name, as NumPy arrays."""
 
     def __init__(self) -> None:
-        self.machine = VirtualMachine(load_module(str(MODULE)), tvm.cpu())
+        if ON_GPU:
+            load_cuda()
+        self.device = tvm.cuda() if ON_GPU else tvm.cpu()
+        self.module = load_module(str(MODULE))
+        self.machine = VirtualMachine(self.module, self.device)
         self.main = self.machine["main"]
+
+    def time_us(self, arguments: Sequence[Any]) -> float:
+        """How long one run takes."""
+        started = time.perf_counter()
+        self.main(*arguments)
+        if ON_GPU:
+            self.device.sync()
+        return (time.perf_counter() - started) * 1e6
+
+    def roofline(self) -> tuple[float, float]:
+        """What the machine does at best: GFLOP/s of a large matrix product, GB/s of copying, read and written."""
+        a = np.ones((1024, 1024), dtype=np.float32)
+        source, target = np.ones(1 << 24, dtype=np.float32), np.empty(1 << 24, dtype=np.float32)
+        product_s = min(_seconds(lambda: a @ a) for _ in range(8))
+        copy_s = min(_seconds(lambda: np.copyto(target, source)) for _ in range(8))
+        return 2 * 1024**3 / product_s / 1e9, 2 * source.nbytes / copy_s / 1e9
 
     def __call__(self, **inputs: Any) -> dict[str, np.ndarray]:
         return self.fetch(self.main(*self.prepare(inputs)))
 
     def prepare(self, inputs: Mapping[str, Any]) -> list[Any]:
-        return [tensor(np.ascontiguousarray(inputs[spec["name"]], dtype=spec["dtype"])) for spec in MANIFEST["inputs"]]
+        arrays = (np.ascontiguousarray(inputs[spec["name"]], dtype=spec["dtype"]) for spec in MANIFEST["inputs"])
+        return [self.tensor(array) for array in arrays]
+
+    def tensor(self, array: np.ndarray) -> Any:
+        return tensor(array, device=self.device)
 
     def fetch(self, returned: Any) -> dict[str, np.ndarray]:
         values = [returned] if hasattr(returned, "numpy") else list(returned)
         return {spec["name"]: value.numpy() for spec, value in zip(MANIFEST["outputs"], values, strict=True)}
+
+
+def load_cuda() -> None:
+    """TVM's part for CUDA, which the runtime alone does not load, behind the library of NVIDIA's that it needs."""
+    packages = Path(tvm.__file__).parents[1]
+    try:
+        for path in (*packages.glob("nvidia/*/lib/libcudart.so.*"), packages / "tvm/lib/libtvm_runtime_cuda.so"):
+            ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        sys.exit(f"No GPU can be used here: {error}. The module needs an NVIDIA GPU and its driver (580 or later).")
+    # The module holds PTX, which the driver compiles: nothing is left to do for this hook.
+    hook = "tvm_callback_cuda_compile"
+    tvm_ffi.register_global_func(hook, lambda code: code if isinstance(code, bytes) else code.encode(), override=True)
 
 
 def main() -> int:
@@ -77,6 +119,9 @@ def main() -> int:
         result = {"ok": not problems, "problems": problems, "threads": THREADS, "load_s": load_s, **latency}
         if given.profile:
             result["profile"] = profile(network)
+            problems += (
+                [] if result["profile"] else ["this module cannot be profiled: it has no instrument, or is for a GPU"]
+            )
     if given.json:
         print(json.dumps(result))
     else:
@@ -148,61 +193,52 @@ def measure(network: Network, *, seconds: float) -> dict[str, Any]:
     times_us: list[float] = []
     deadline = time.perf_counter() + seconds
     while not times_us or time.perf_counter() < deadline:
-        started = time.perf_counter()
-        network.main(*arguments)
-        times_us.append((time.perf_counter() - started) * 1e6)
+        times_us.append(network.time_us(arguments))
     median_us = statistics.median(times_us)
     spread_us = statistics.median(abs(value - median_us) for value in times_us)
     return {"latency_us": median_us, "spread_us": spread_us, "runs": len(times_us)}
 
 
-def profile(network: Network, *, seconds: float = 3.0) -> dict[str, Any]:
+def profile(network: Network, *, seconds: float = 3.0) -> dict[str, Any] | None:
     """What every function takes in a run: medians over runs, with what this machine could do at best beside it.
 
-    A function's time is from the moment that it is called until it returns, less what calling one that does nothing
-    takes. ``percent_of_roofline`` is the least time that its arithmetic and its memory traffic could take ÷ its time.
+    The module has the instrument in it (profile.c): a function's time is from the moment that it is called until it
+    returns. ``percent_of_roofline`` is the least time that its arithmetic and its memory traffic could take ÷ its time.
+    None for a module without an instrument, and on a GPU, where functions return before they are done.
     """
+    attach, take, name_of = (
+        network.module.get_function(f"tessera_profile_{name}", query_imports=True)
+        for name in ("attach", "take", "name")
+    )
+    if ON_GPU or attach is None:
+        return None
     inputs, _ = next(samples())
     arguments = network.prepare(inputs)
-    calls: list[tuple[str, float]] = []
-    started = 0.0
-
-    def instrument(function: Any, name: str, before: bool, *_: Any) -> int:
-        nonlocal started
-        if before:
-            started = time.perf_counter()
-        else:
-            calls.append((str(name), (time.perf_counter() - started) * 1e6))
-        return 0
-
-    runs: list[dict[str, float]] = []
-    counts: dict[str, int] = {}
-    network.machine.set_instrument(instrument)
+    attach(network.machine.module)
+    network.main(*arguments)
+    called = [str(name_of(index)) for index in range(take(network.tensor(np.zeros(1))))]
+    times_us = network.tensor(np.zeros(max(len(called), 1)))
+    runs: list[np.ndarray] = []
     deadline = time.perf_counter() + seconds
     while len(runs) < 5 or time.perf_counter() < deadline:
-        calls.clear()
         network.main(*arguments)
-        nothing_us = min(us for _, us in calls)
-        taken: dict[str, float] = {}
-        counts = {}
-        for name, us in calls:
-            taken[name] = taken.get(name, 0.0) + max(0.0, us - nothing_us)
-            counts[name] = counts.get(name, 0) + 1
-        runs.append(taken)
-    peak_gflops, bandwidth_gb_s = roofline()
+        take(times_us)
+        runs.append(times_us.numpy().copy())
+    medians_us = np.median(runs, axis=0)
+    peak_gflops, bandwidth_gb_s = network.roofline()
     known = MANIFEST.get("functions", {})
     functions = []
-    for name in runs[0]:
-        us = statistics.median(run.get(name, 0.0) for run in runs)
+    for name, calls in Counter(called).items():
+        us = float(sum(medians_us[index] for index, each in enumerate(called) if each == name))
         if name not in known and us < 1.0:
             continue  # the machine's own small change
         work = known.get(name, {"flops": 0.0, "bytes": 0})
-        flops, moved = counts[name] * work["flops"], counts[name] * work["bytes"]
+        flops, moved = calls * work["flops"], calls * work["bytes"]
         least_us = max(flops / (peak_gflops * 1e3), moved / (bandwidth_gb_s * 1e3))
         functions.append(
             {
                 "function": name,
-                "calls": counts[name],
+                "calls": calls,
                 "us": us,
                 "gflops": flops / us / 1e3 if us else 0.0,
                 "gb_s": moved / us / 1e3 if us else 0.0,
@@ -211,15 +247,6 @@ def profile(network: Network, *, seconds: float = 3.0) -> dict[str, Any]:
         )
     functions.sort(key=lambda each: -each["us"])
     return {"functions": functions, "peak_gflops": peak_gflops, "bandwidth_gb_s": bandwidth_gb_s}
-
-
-def roofline() -> tuple[float, float]:
-    """What this machine does at best: GFLOP/s of a large matrix product, GB/s of copying, read and written."""
-    a = np.ones((1024, 1024), dtype=np.float32)
-    source, target = np.ones(1 << 24, dtype=np.float32), np.empty(1 << 24, dtype=np.float32)
-    product_s = min(_seconds(lambda: a @ a) for _ in range(8))
-    copy_s = min(_seconds(lambda: np.copyto(target, source)) for _ in range(8))
-    return 2 * 1024**3 / product_s / 1e9, 2 * source.nbytes / copy_s / 1e9
 
 
 def _seconds(call: Any) -> float:
@@ -251,7 +278,7 @@ def show(result: dict[str, Any]) -> None:
             f"latency {result['latency_us']:.1f} us (median of {result['runs']} runs, deviation "
             f"{result['spread_us']:.1f} us, {result['threads']} threads), loaded in {result['load_s']:.2f} s"
         )
-    if "profile" in result:
+    if result.get("profile"):
         show_profile(result)
     if result["ok"]:
         print(f"OK: {MANIFEST['model']['name']} on {MANIFEST['target']['name']} agrees with ONNX Runtime")

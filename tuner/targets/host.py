@@ -68,9 +68,10 @@ def host_target() -> TargetSpec:
 
 
 def can_run(spec: TargetSpec) -> bool:
-    """Whether this machine runs code for a target: its triple, and every feature that the target's processor has."""
+    """Whether this machine runs code for a target: its triple, and every feature that the target's processor has. GPUs
+    are not used here."""
     flags, _ = _cpu_flags_and_brand()
-    return spec.triple == host_target().triple and set(spec.features) <= flags
+    return not spec.is_gpu and spec.triple == host_target().triple and set(spec.features) <= flags
 
 
 def can_measure(spec: TargetSpec) -> bool:
@@ -80,9 +81,12 @@ def can_measure(spec: TargetSpec) -> bool:
 
 def checked_on(spec: TargetSpec) -> TargetSpec:
     """What code for a target is built for to be checked here: the target itself where this machine can run it, else
-    this machine, so that the same schedules are checked in its own code."""
+    this machine, so that the same schedules are checked in its own code; those of a GPU, with its threads one after
+    another."""
+    if can_run(spec):
+        return spec
     host = host_target()
-    return spec if can_run(spec) else replace(host, threads=min(spec.threads, host.threads))
+    return host if spec.is_gpu else replace(host, threads=min(spec.threads, host.threads))
 
 
 @cache

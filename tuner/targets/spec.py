@@ -21,10 +21,11 @@ Module = Literal["module.so", "module.dylib", "module.tar"]
 class TargetSpec:
     """A named target.
 
-    ``tvm`` is the TVM target as a JSON object (``kind``, ``mcpu``, ``mtriple``, ``num-cores``), ``triple`` the
-    link triple, ``threads`` the worker threads that the module is tuned and run with (never TVM's default,
-    which is half the cores on x86), ``device`` what a person calls the machine. ``features`` are what its processor
-    must have, by Linux' names. ``has_runtime`` tells whether the TVM runtime can be installed there from PyPI.
+    ``tvm`` is the TVM target as a JSON object (``kind``, ``mcpu``, ``mtriple``, ``num-cores``; for a GPU ``kind``
+    ``cuda``, ``arch``, its limits and its ``host``), ``triple`` the link triple, ``threads`` the worker threads that
+    the module is tuned and run with (never TVM's default, which is half the cores on x86), ``device`` what a person
+    calls the machine. ``features`` are what its processor must have, by Linux' names. ``has_runtime`` tells whether the
+    TVM runtime can be installed there from PyPI.
     """
 
     name: str
@@ -58,6 +59,18 @@ class TargetSpec:
             "timing": TIMING_VERSION,
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether the network's functions run on a GPU (by CUDA), and only launches on the processor of ``triple``."""
+        return self.tvm.get("kind") == "cuda"
+
+    @property
+    def processor(self) -> str:
+        """What code is generated for, by LLVM's or CUDA's name, with what it must have beside that."""
+        features = self.tvm.get("mattr")
+        named = [self.tvm.get("mcpu"), self.tvm.get("arch"), *(features if isinstance(features, list) else [])]
+        return " ".join(str(name) for name in named if name) or "generic"
 
     @property
     def system(self) -> str:

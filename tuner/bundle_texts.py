@@ -1,16 +1,15 @@
-"""The README of a bundle: how to run this network there, from Python and from C++, with its own names and shapes."""
+"""What a bundle says of itself: how to run this network there, from Python, from C++ and in a container."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from string import Template
 from typing import Any
 
-import numpy as np
-
 _RUNTIME_SOURCES = "the targets tvm_runtime and tvm_ffi of its CMake project"
-_DLPACK_KINDS = {"f": "kDLFloat", "i": "kDLInt", "u": "kDLUInt", "b": "kDLBool"}
+# The platforms of container images, by the start of the link triple.
+_PLATFORMS = {"x86_64-linux": "linux/amd64", "aarch64-linux": "linux/arm64"}
 
 
 def render_readme(manifest: Mapping[str, Any]) -> str:
@@ -31,12 +30,23 @@ def render_readme(manifest: Mapping[str, Any]) -> str:
         else "the network: code and constants; needs the TVM runtime only",
         rows="\n".join(f"| {name} | {value} |" for name, value in _facts(manifest)),
         python_arguments="**{" + ", ".join(f"{spec['name']!r}: array" for spec in inputs) + "}",
+        memory=_memory(manifest),
+        container=_container(manifest),
         signature="\n".join(
             [f"- input {_described(spec)}" for spec in inputs] + [f"- output {_described(spec)}" for spec in outputs]
         ),
-        cpp_inputs="\n".join(_cpp_input(number, spec) for number, spec in enumerate(inputs)),
-        cpp_arguments=", ".join(f"input_{number}" for number in range(len(inputs))),
-        cpp_outputs="\n".join(_cpp_output(number, spec, len(outputs)) for number, spec in enumerate(outputs)),
+    )
+
+
+def render_dockerfile(manifest: Mapping[str, Any], names: Iterable[str]) -> str | None:
+    """A Dockerfile for the device, which copies the files of these names; None where no image can have the runtime."""
+    target = manifest["target"]
+    platform = next((image for start, image in _PLATFORMS.items() if target["triple"].startswith(start)), None)
+    if platform is None or not target.get("has_runtime", True):
+        return None
+    template = Template((files("tuner.bundle_files") / "Dockerfile.in").read_text(encoding="utf-8"))
+    return template.substitute(
+        platform=platform, files=" ".join(sorted(names)), threads=manifest["threads"], options=_docker_options(manifest)
     )
 
 
@@ -61,6 +71,25 @@ def _link(manifest: Mapping[str, Any]) -> str:
     )
 
 
+def _memory(manifest: Mapping[str, Any]) -> str:
+    """What a run needs beside the weights and its inputs, in a sentence; empty where that is not known."""
+    memory = manifest.get("memory") or {}
+    peak = memory.get("measured_peak_bytes") or memory.get("planned_peak_bytes")
+    return f"A run allocates {peak:,} bytes beside weights and inputs, and keeps them for the next one." if peak else ""
+
+
+def _container(manifest: Mapping[str, Any]) -> str:
+    """How to run it in a container; empty where there are no images for the device."""
+    if render_dockerfile(manifest, ()) is None:
+        return ""
+    command = f"docker build -t network . && docker run --rm{_docker_options(manifest)} network"
+    return f"## Use it in a container\n\n```\n{command}\n```\n\n"
+
+
+def _docker_options(manifest: Mapping[str, Any]) -> str:
+    return " --gpus all" if manifest["target"]["tvm"].get("kind") == "cuda" else ""
+
+
 def _facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = [("outcome", str(manifest["outcome"]).replace("_", " "))]
     for key, name in (("latency", "latency"), ("baseline", "untuned"), ("onnxruntime", "ONNX Runtime")):
@@ -79,25 +108,3 @@ def _facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _described(spec: Mapping[str, Any]) -> str:
     shape = " × ".join(map(str, spec["shape"])) or "a scalar"
     return f"`{spec['name']}`: {spec['dtype']}, {shape}"
-
-
-def _cpp_input(number: int, spec: Mapping[str, Any]) -> str:
-    dtype = np.dtype(spec["dtype"])
-    shape = ", ".join(map(str, spec["shape"]))
-    kind = f"{{{_DLPACK_KINDS[dtype.kind]}, {dtype.itemsize * 8}, 1}}"
-    return (
-        f"  // {spec['name']}\n"
-        f"  ffi::Tensor input_{number} =\n"
-        f"      ffi::Tensor::FromNDAlloc(AlignedMemory(), ffi::Shape({{{shape}}}), {kind}, cpu);\n"
-        f"  std::memset(input_{number}.data_ptr(), 0, input_{number}.numel() * {dtype.itemsize});"
-    )
-
-
-def _cpp_output(number: int, spec: Mapping[str, Any], count: int) -> str:
-    value = "returned" if count == 1 else f"returned.cast<ffi::Array<ffi::Tensor>>()[{number}]"
-    cast = f"{value}.cast<ffi::Tensor>()" if count == 1 else value
-    return (
-        f"  // {spec['name']}\n"
-        f"  ffi::Tensor output_{number} = {cast};\n"
-        f'  std::printf("output {number}: %lld values\\n", static_cast<long long>(output_{number}.numel()));'
-    )

@@ -1,0 +1,1 @@
+"""Schedules for GPUs: blocks and threads instead of parallel loops and vectors."""
