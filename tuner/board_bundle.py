@@ -7,25 +7,20 @@ are those of run.py.
 from __future__ import annotations
 
 import importlib
-import os
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from tuner.contender import die_with_parent
 from tuner.measure.tracker import Tracker
-from tuner.targets import TargetSpec
 
 
 def main() -> int:
     tracker, key, folder, *options = sys.argv[1:]
     die_with_parent()
-    os.environ["TVM_USE_RUNTIME_LIB"] = "0"  # the kernels of the roofline are compiled here
     sys.path.insert(0, folder)
     run: Any = importlib.import_module("run")
-    if not hasattr(run.Network, "roofline"):
+    if not hasattr(run.Network, "function"):
         sys.exit("This bundle is of an earlier version of Tessera: its run.py runs on the board itself only.")
     from tuner.board_contender import BoardSession
 
@@ -38,8 +33,6 @@ def main() -> int:
 def _network_on(board: Any, run: Any) -> type[Any]:
     """The ``Network`` of that run.py, on a board."""
     from tvm.runtime.vm import VirtualMachine
-
-    from tuner.roofline import build_roofline, time_roofline
 
     class OnBoard(run.Network):
         def __init__(self) -> None:
@@ -57,14 +50,6 @@ def _network_on(board: Any, run: Any) -> type[Any]:
             self.machine.set_input("main", *arguments)
             evaluator = self.machine.time_evaluator("invoke_stateful", self.device, number=1, repeat=1)
             return float(evaluator("main").results[0]) * 1e6
-
-        def roofline(self) -> tuple[float, float]:
-            spec = TargetSpec.from_dict(run.MANIFEST["target"])
-            with tempfile.TemporaryDirectory(prefix="roofline-") as folder:
-                built = Path(folder) / "roofline.so"
-                build_roofline(spec, built)
-                board.session.upload(str(built), target=built.name)
-            return time_roofline(board.session.load_module(built.name), spec, self.device)
 
     return OnBoard
 

@@ -21,6 +21,7 @@ from tuner.cuda import use_nvrtc
 from tuner.errors import BuildError
 from tuner.link import export_module
 from tuner.memory import MemoryPlan, plan_memory
+from tuner.roofline import with_roofline
 from tuner.targets import TargetSpec
 from tuner.tasks import task_module
 
@@ -106,7 +107,7 @@ def _build(module: tvm.IRModule, output: Path, *, spec: TargetSpec, relax_pipeli
     if spec.is_gpu:
         use_nvrtc()
     try:
-        executable = tvm.compile(module, target=Target(spec.tvm), relax_pipeline=relax_pipeline)
+        executable = tvm.compile(with_roofline(module, spec), target=Target(spec.tvm), relax_pipeline=relax_pipeline)
     except BuildError:
         raise
     except Exception as error:  # TVM raises its own errors, none of which a caller could tell apart

@@ -10,6 +10,7 @@ from pathlib import Path
 from tuner.compare import Latency
 from tuner.frontend.convert import ImportedModel
 from tuner.request import TuneRequest
+from tuner.roofline import describe_roofline
 from tuner.targets import TargetSpec, tvm_version
 from tuner.verify import NumericsReport
 
@@ -48,6 +49,7 @@ def describe(
         "memory": dict(memory),
         "search": dict(search),
         "functions": dict(functions),
+        "roofline": describe_roofline(request.target),
         "seed": request.seed,
     }
 

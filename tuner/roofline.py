@@ -1,51 +1,53 @@
-"""What a device does at best: the two kernels behind a roofline, built for a target to be timed on it.
+"""What a device does at best: the two kernels behind a roofline, in every module, to be timed wherever it runs.
 
 After Williams, Waterman and Patterson, "Roofline: an insightful visual performance model" (2009): the rate of
-multiply-adds on data in registers and the first cache, and of copying what fits no cache.
+multiply-adds on data in registers and the first cache, and of copying what fits no cache. They are compiled like the
+network: a BLAS library on the device may know the processor less well (NumPy's reached half of the peak of a Zen 5).
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+import math
 
 import tvm
 from tvm import te
 from tvm.s_tir import Schedule
-from tvm.target import Target
 
-from tuner.link import export_module
 from tuner.targets import TargetSpec
 
 _ROWS, _DEPTH, _REPEATS = 6, 128, 512
 _COPIED_FLOATS = 1 << 24
-_RUNS = 8
+_PEAK, _COPY = "tessera_roofline_peak", "tessera_roofline_copy"
 
 
-def build_roofline(spec: TargetSpec, output: Path) -> None:
-    """A library with ``peak`` and ``copy``, each in the target's threads. Raises `BuildError`."""
-    module = tvm.IRModule({"peak": _peak(spec), "copy": _copy(spec)})
-    export_module(tvm.compile(module, target=Target(spec.tvm)), output, triple=spec.triple)
+def with_roofline(module: tvm.IRModule, spec: TargetSpec) -> tvm.IRModule:
+    """A module with the kernels in it, each in the target's threads; GPUs have none."""
+    if spec.is_gpu:
+        return module
+    added = {name: function.with_attr("global_symbol", name) for name, function in _kernels(spec).items()}
+    return tvm.IRModule({**dict(module.functions.items()), **added}, attrs=module.attrs)
 
 
-def time_roofline(library: Any, spec: TargetSpec, device: Any) -> tuple[float, float]:
-    """GFLOP/s and GB/s (read and written) of a loaded library on its device: the best of eight runs."""
+def describe_roofline(spec: TargetSpec) -> dict[str, dict[str, object]]:
+    """What the manifest says of the kernels: the shapes of their fp32 arguments, and the ``flops`` or ``bytes`` (read
+    and written) of a call."""
+    if spec.is_gpu:
+        return {}
+    shapes = {
+        name: [[int(extent) for extent in parameter.ty.shape] for parameter in function.params]
+        for name, function in _kernels(spec).items()
+    }
+    *_, product = shapes[_PEAK]
+    source, target = shapes[_COPY]
+    return {
+        _PEAK: {"shapes": shapes[_PEAK], "flops": 2 * _DEPTH * math.prod(product)},
+        _COPY: {"shapes": shapes[_COPY], "bytes": 4 * (math.prod(source) + math.prod(target))},
+    }
 
-    def best_s(name: str, *shapes: tuple[int, ...]) -> float:
-        arguments = [tvm.runtime.empty(shape, "float32", device) for shape in shapes]
-        evaluator = library.time_evaluator(name, device, number=1, repeat=_RUNS)
-        return float(min(evaluator(*arguments).results))
 
-    columns, copied = _columns(spec), (spec.threads, _COPIED_FLOATS // spec.threads)
-    peak_s = best_s(
-        "peak",
-        (spec.threads, _ROWS, _DEPTH),
-        (spec.threads, _DEPTH, columns),
-        (spec.threads, _REPEATS, _ROWS, columns),
-    )
-    flops = 2.0 * spec.threads * _REPEATS * _ROWS * _DEPTH * columns
-    moved_bytes = 2.0 * 4 * copied[0] * copied[1]
-    return flops / peak_s / 1e9, moved_bytes / best_s("copy", copied, copied) / 1e9
+def _kernels(spec: TargetSpec) -> dict[str, tvm.tirx.PrimFunc]:
+    kernels = {_PEAK: _peak(spec), _COPY: _copy(spec)}
+    return {name: kernel.with_attr("tirx.is_scheduled", True) for name, kernel in kernels.items()}
 
 
 def _columns(spec: TargetSpec) -> int:
@@ -75,7 +77,7 @@ def _peak(spec: TargetSpec) -> tvm.tirx.PrimFunc:
     sch.vectorize(column)
     sch.parallel(thread)
     sch.decompose_reduction(block, k)
-    return sch.mod["main"].with_attr("global_symbol", "peak")
+    return sch.mod["main"]
 
 
 def _copy(spec: TargetSpec) -> tvm.tirx.PrimFunc:
@@ -85,4 +87,4 @@ def _copy(spec: TargetSpec) -> tvm.tirx.PrimFunc:
     thread, position = sch.get_loops(sch.get_sblock("target"))
     sch.parallel(thread)
     sch.vectorize(sch.split(position, [None, 16])[1])
-    return sch.mod["main"].with_attr("global_symbol", "copy")
+    return sch.mod["main"]

@@ -13,6 +13,7 @@ from tuner.frontend.convert import ImportedModel, import_model
 from tuner.link import export_module, host_triple
 from tuner.network_process import Sample
 from tuner.reference import random_samples, reference_outputs
+from tuner.roofline import with_roofline
 from tuner.targets import host_target
 
 
@@ -39,5 +40,6 @@ def compile_model(model: onnx.ModelProto, folder: Path, *, name: str = "network"
 
 
 def compile_module(imported: ImportedModel, module: Path) -> None:
-    executable = tvm.compile(imported.module, target=tvm.target.Target(host_target().tvm))
+    network = with_roofline(imported.module, host_target())
+    executable = tvm.compile(network, target=tvm.target.Target(host_target().tvm))
     export_module(executable, module, triple=host_triple())

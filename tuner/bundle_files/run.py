@@ -35,7 +35,6 @@ os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
 os.environ.setdefault("TVM_NUM_THREADS", str(MANIFEST["threads"]))
 os.environ.setdefault("TVM_BIND_THREADS", "0")
 THREADS = int(os.environ["TVM_NUM_THREADS"])
-os.environ.setdefault("OPENBLAS_NUM_THREADS", str(THREADS))
 
 import numpy as np  # noqa: E402
 import tvm  # noqa: E402
@@ -65,13 +64,9 @@ class Network:
             self.device.sync()
         return (time.perf_counter() - started) * 1e6
 
-    def roofline(self) -> tuple[float, float]:
-        """What the machine does at best: GFLOP/s of a large matrix product, GB/s of copying, read and written."""
-        a = np.ones((1024, 1024), dtype=np.float32)
-        source, target = np.ones(1 << 24, dtype=np.float32), np.empty(1 << 24, dtype=np.float32)
-        product_s = min(_seconds(lambda: a @ a) for _ in range(8))
-        copy_s = min(_seconds(lambda: np.copyto(target, source)) for _ in range(8))
-        return 2 * 1024**3 / product_s / 1e9, 2 * source.nbytes / copy_s / 1e9
+    def function(self, name: str) -> Any:
+        """One of the module's functions; None where it has none of that name."""
+        return self.module.get_function(name, query_imports=True)
 
     def __call__(self, **inputs: Any) -> dict[str, np.ndarray]:
         return self.fetch(self.main(*self.prepare(inputs)))
@@ -206,10 +201,7 @@ def profile(network: Network, *, seconds: float = 3.0) -> dict[str, Any] | None:
     returns. ``percent_of_roofline`` is the least time that its arithmetic and its memory traffic could take ÷ its time.
     None for a module without an instrument, and on a GPU, where functions return before they are done.
     """
-    attach, take, name_of = (
-        network.module.get_function(f"tessera_profile_{name}", query_imports=True)
-        for name in ("attach", "take", "name")
-    )
+    attach, take, name_of = (network.function(f"tessera_profile_{name}") for name in ("attach", "take", "name"))
     if ON_GPU or attach is None:
         return None
     inputs, _ = next(samples())
@@ -225,7 +217,7 @@ def profile(network: Network, *, seconds: float = 3.0) -> dict[str, Any] | None:
         take(times_us)
         runs.append(times_us.numpy().copy())
     medians_us = np.median(runs, axis=0)
-    peak_gflops, bandwidth_gb_s = network.roofline()
+    peak_gflops, bandwidth_gb_s = roofline(network)
     known = MANIFEST.get("functions", {})
     functions = []
     for name, calls in Counter(called).items():
@@ -247,6 +239,16 @@ def profile(network: Network, *, seconds: float = 3.0) -> dict[str, Any] | None:
         )
     functions.sort(key=lambda each: -each["us"])
     return {"functions": functions, "peak_gflops": peak_gflops, "bandwidth_gb_s": bandwidth_gb_s}
+
+
+def roofline(network: Network) -> tuple[float, float]:
+    """What the machine does at best, by two functions of the module: GFLOP/s in registers and the first cache, GB/s of
+    copying, read and written."""
+    best_us, rates = network.function("tessera_profile_best_us"), {}
+    for name, work in MANIFEST["roofline"].items():
+        arguments = [network.tensor(np.ones(shape, dtype=np.float32)) for shape in work["shapes"]]
+        rates[name] = work.get("flops", work.get("bytes")) / best_us(network.module, name, *arguments) / 1e3
+    return rates["tessera_roofline_peak"], rates["tessera_roofline_copy"]
 
 
 def _seconds(call: Any) -> float:
