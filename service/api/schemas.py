@@ -85,7 +85,8 @@ class TargetSchema(BaseModel):
     ``processor`` names what code is for, as LLVM or CUDA do.
     ``module`` is the file that a bundle has: ``module.so`` or ``module.dylib``, or ``module.tar`` with object files.
     ``linker`` is what makes it here (null: nothing does, or nothing has to). ``measurable`` tells whether a device here
-    can measure it; of all others the numerics are checked on the host, by the same schedules.
+    can measure it, ``checked_on`` for which target the code is built whose numerics are checked before a bundle is
+    shipped: itself, or the host with the same schedules.
     """
 
     name: str
@@ -105,6 +106,7 @@ class TargetSchema(BaseModel):
     module: str = "module.so"
     linker: str | None = None
     measurable: bool = False
+    checked_on: str = "host"
 
 
 class TargetCreate(BaseModel):

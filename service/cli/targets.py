@@ -27,8 +27,12 @@ def list_targets(as_json: AsJson = False, url: Url = None, token: Token = None, 
     if as_json:
         print_json(targets)
         return
-    rows = [[t.name, t.device, _bundle(t), "here" if t.measurable else "no", str(t.threads), t.triple] for t in targets]
-    print_table(["name", "device", "bundle", "measured", "threads", "triple"], rows, empty="", right=["threads"])
+    rows = [
+        [t.name, t.device, _bundle(t), "here" if t.measurable else "no", t.checked_on, str(t.threads), t.triple]
+        for t in targets
+    ]
+    columns = ["name", "device", "bundle", "measured", "checked on", "threads", "triple"]
+    print_table(columns, rows, empty="", right=["threads"])
 
 
 def _bundle(target: TargetSchema) -> str:

@@ -13,7 +13,7 @@ from service.fleet import FleetView
 from service.jobs.states import ACTIVE_STATES, JobState
 from tuner.errors import BuildError, TargetError
 from tuner.link import find_linker
-from tuner.targets import TargetSpec, host_target, list_targets
+from tuner.targets import TargetSpec, checked_on, host_target, list_targets
 
 
 def all_targets(database: Database, fleet: FleetView | None = None) -> list[TargetSchema]:
@@ -87,11 +87,13 @@ def list_devices(database: Database, fleet: FleetView) -> list[DeviceSchema]:
 
 
 def _schema(spec: TargetSpec, fleet: FleetView | None, *, builtin: bool) -> TargetSchema:
+    measurable = (fleet or FleetView(None)).waiting_for(spec) is None
     here = {
         "processor": spec.processor,
         "module": spec.module,
         "linker": _linker(spec),
-        "measurable": (fleet or FleetView(None)).waiting_for(spec) is None,
+        "measurable": measurable,
+        "checked_on": spec.name if measurable else checked_on(spec).name,
     }
     return TargetSchema.model_validate({**spec.as_dict(), **here, "builtin": builtin})
 

@@ -323,6 +323,7 @@ def test_targets_of_ones_own(client: TestClient, model_file: Path) -> None:
 def test_gpus_are_built_for_and_not_measured(client: TestClient, model_file: Path) -> None:
     gpu = next(t for t in client.get("/api/v1/targets").json()["items"] if t["name"] == "cuda-8.0")
     assert (gpu["processor"], gpu["module"], gpu["measurable"]) == ("sm_80", "module.so", False)
+    assert gpu["checked_on"] == "host"
     refused = client.post("/api/v1/jobs", json={"model_id": upload(client, model_file), "target": "cuda-8.0"})
     assert (refused.status_code, refused.json()["code"]) == (409, "no_device")
     assert start(client, model_file, target="cuda-8.0", measure="none")
