@@ -23,7 +23,6 @@ def render_readme(manifest: Mapping[str, Any]) -> str:
         threads=manifest["threads"],
         tvm_version=manifest["versions"]["apache-tvm"],
         link=_link(manifest),
-        library=manifest["module"].replace(".tar", ".so"),
         module=manifest["module"],
         module_is="the network as object files"
         if manifest["module"] == "module.tar"

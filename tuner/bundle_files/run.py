@@ -56,18 +56,6 @@ class Network:
         self.machine = VirtualMachine(self.module, self.device)
         self.main = self.machine["main"]
 
-    def time_us(self, arguments: Sequence[Any]) -> float:
-        """How long one run takes."""
-        started = time.perf_counter()
-        self.main(*arguments)
-        if ON_GPU:
-            self.device.sync()
-        return (time.perf_counter() - started) * 1e6
-
-    def function(self, name: str) -> Any:
-        """One of the module's functions; None where it has none of that name."""
-        return self.module.get_function(name, query_imports=True)
-
     def __call__(self, **inputs: Any) -> dict[str, np.ndarray]:
         return self.fetch(self.main(*self.prepare(inputs)))
 
@@ -81,6 +69,18 @@ class Network:
     def fetch(self, returned: Any) -> dict[str, np.ndarray]:
         values = [returned] if hasattr(returned, "numpy") else list(returned)
         return {spec["name"]: value.numpy() for spec, value in zip(MANIFEST["outputs"], values, strict=True)}
+
+    def time_us(self, arguments: Sequence[Any]) -> float:
+        """How long one run takes."""
+        started = time.perf_counter()
+        self.main(*arguments)
+        if ON_GPU:
+            self.device.sync()
+        return (time.perf_counter() - started) * 1e6
+
+    def function(self, name: str) -> Any:
+        """One of the module's functions; None where it has none of that name."""
+        return self.module.get_function(name, query_imports=True)
 
 
 def load_cuda() -> None:
@@ -114,9 +114,6 @@ def main() -> int:
         result = {"ok": not problems, "problems": problems, "threads": THREADS, "load_s": load_s, **latency}
         if given.profile:
             result["profile"] = profile(network)
-            problems += (
-                [] if result["profile"] else ["this module cannot be profiled: it has no instrument, or is for a GPU"]
-            )
     if given.json:
         print(json.dumps(result))
     else:
@@ -282,6 +279,8 @@ def show(result: dict[str, Any]) -> None:
         )
     if result.get("profile"):
         show_profile(result)
+    elif "profile" in result:
+        print("This module cannot be profiled: only those for CPUs can, and not those for Windows.")
     if result["ok"]:
         print(f"OK: {MANIFEST['model']['name']} on {MANIFEST['target']['name']} agrees with ONNX Runtime")
 
