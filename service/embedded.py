@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import uvicorn
 
 from service.app import create_app
 from service.errors import ServiceError
+from service.listening import listen
 from service.ownership import announce
 from service.settings import Settings
 
@@ -22,7 +22,7 @@ _STOP_WITHIN_S = 10.0
 @contextlib.contextmanager
 def serve_embedded(settings: Settings) -> Iterator[str]:
     """The URL of a server on ``settings.data_dir``; raises `DataDirInUse` when another process owns it."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     app = create_app(settings)
     config = uvicorn.Config(

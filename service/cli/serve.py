@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -32,11 +33,10 @@ def serve(
 
 
 def _listen(settings: Settings) -> socket.socket:
-    import socket
+    from service.listening import listen
 
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=1024)
+        return listen(settings.host, settings.port)
     except OSError as error:
         raise ServiceError(
             f"Cannot listen on {settings.host}:{settings.port}: {error.strerror or error}.",
@@ -59,6 +59,9 @@ def _run(settings: Settings, listener: socket.socket) -> None:
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             if self.started:
+                # What is loaded now stays; without this each full collection walks it again, while a page waits.
+                gc.collect()
+                gc.freeze()
                 announce(settings, url)
                 print(f"Tessera is ready: {url}", flush=True)
                 print(f"Data: {settings.data_dir}  REST reference: {url}/docs  Stop with Ctrl-C", flush=True)
