@@ -13,7 +13,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
 from service import __version__
-from service.api import artifacts, cost_models, health, jobs, models, problems, records, reference, targets
+from service.api import artifacts, cost_models, health, jobs, models, problems, records, reference, targets, webhooks
 from service.api.guard import Guard
 from service.blobs import BlobStore
 from service.dashboard.pages import STATIC_DIR, install_error_pages
@@ -25,6 +25,7 @@ from service.fleet import FleetView
 from service.ownership import own
 from service.services import Services
 from service.settings import Settings
+from service.webhooks.sender import WebhookSender
 from tuner.measure.tracker import Tracker
 
 _DESCRIPTION = """Tune ONNX models for a device: upload a model, start a job, follow it, download the bundle.
@@ -62,8 +63,8 @@ def create_app(
     problems.install(app, logging.getLogger("tessera"))
     install_error_pages(app)
     app.add_middleware(Guard)
-    for router in (models.router, targets.router, jobs.router, artifacts.router, records.router, cost_models.router):
-        app.include_router(router, prefix="/api/v1")
+    for part in (models, targets, jobs, artifacts, records, cost_models, webhooks):
+        app.include_router(part.router, prefix="/api/v1")
     app.include_router(health.router)
     app.include_router(dashboard)
     app.mount("/static", _RevalidatedFiles(directory=STATIC_DIR), name="static")
@@ -83,13 +84,16 @@ def _open(stack: ExitStack, settings: Settings, with_engine: bool, job_command: 
     blobs = BlobStore(settings.blobs_dir)
     blobs.remove_abandoned()
     fleet = FleetView(Tracker.parse(settings.tracker) if settings.tracker else None)
-    engine = None
+    engine, sender = None, None
     if with_engine:
         command = {"command": job_command} if job_command else {}
         engine = LocalEngine(settings, database, fleet=fleet, **command)
         engine.start()
         stack.callback(engine.stop)
-    return Services(settings=settings, database=database, blobs=blobs, engine=engine, fleet=fleet)
+        sender = WebhookSender(database)
+        sender.start()
+        stack.callback(sender.stop)
+    return Services(settings=settings, database=database, blobs=blobs, engine=engine, webhooks=sender, fleet=fleet)
 
 
 class _RevalidatedFiles(StaticFiles):

@@ -13,15 +13,18 @@ if TYPE_CHECKING:
     from service.database import Database
     from service.engine.local import LocalEngine
     from service.settings import Settings
+    from service.webhooks.sender import WebhookSender
 
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """One running service. ``engine`` is None where jobs are only read; ``stopping`` ends open streams."""
+    """One running service. ``engine`` and ``webhooks`` are None where jobs are only read; ``stopping`` ends open
+    streams."""
 
     settings: Settings
     database: Database
     blobs: BlobStore
     engine: LocalEngine | None
+    webhooks: WebhookSender | None = None
     fleet: FleetView = field(default_factory=lambda: FleetView(None))
     stopping: threading.Event = field(default_factory=threading.Event)

@@ -73,6 +73,18 @@ def test_every_command_and_option_is_documented_and_no_other() -> None:
         assert {name for name in options if f"`{name}`" not in shown} == set(), path
 
 
+def test_the_how_to_names_commands_and_options_that_exist() -> None:
+    exist = dict(commands(typer.main.get_command(app)))
+    lines = re.findall(r"^\.venv/bin/(tessera [^#\n]*)", (DOCS / "how-to.md").read_text(), re.MULTILINE)
+    assert len(lines) > 12
+    for line in lines:
+        words = line.split()
+        path = next(name for count in (3, 2) if (name := " ".join(words[:count])) in exist)
+        options = {name for option in exist[path].params if option.param_type_name == "option" for name in option.opts}
+        passed_on = {"--benchmark", "--profile"} if path == "tessera run" else set()
+        assert {word for word in words if word.startswith("--")} <= options | passed_on, line
+
+
 def test_every_event_of_a_job_is_documented() -> None:
     text = (DOCS / "rest.md").read_text()
     table = text[text.index("| event |") : text.index("curl -N -H")]
@@ -91,7 +103,7 @@ def test_every_metric_is_documented() -> None:
 
 def test_every_error_code_is_documented() -> None:
     documented = set()
-    for page in ("rest.md", "cli.md"):
+    for page in ("rest.md", "cli.md", "client.md"):
         text = (DOCS / page).read_text()
         documented |= set(re.findall(r"`([a-z_]+)`", text[text.index("## Error codes") :]))
     raised = {
@@ -101,7 +113,7 @@ def test_every_error_code_is_documented() -> None:
         for code in ERROR_CODE.findall(path.read_text())
     }
     assert len(raised) > 30
-    assert raised <= documented, f"undocumented in docs/rest.md: {sorted(raised - documented)}"
+    assert raised <= documented, f"undocumented in docs/: {sorted(raised - documented)}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -60,10 +60,21 @@ def list_jobs(
     state: Annotated[list[JobState], Query(description="only jobs in these states")] = [],  # noqa: B006
     model_id: str | None = None,
     target: str | None = None,
+    search: Annotated[
+        str | None, Query(max_length=200, description="a part of the model's name, or of an id's beginning")
+    ] = None,
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Page[JobSchema]:
-    return jobs.list_jobs(services.database, states=state, model_id=model_id, target=target, cursor=cursor, limit=limit)
+    return jobs.list_jobs(
+        services.database,
+        states=state,
+        model_id=model_id,
+        target=target,
+        search=search,
+        cursor=cursor,
+        limit=limit,
+    )
 
 
 @router.get("/jobs/{job_id}", summary="Read one job", responses=problem_responses(404))
@@ -88,7 +99,11 @@ def list_tasks(job_id: str, services: ServicesDep) -> Page[TaskSchema]:
 
 @router.get("/jobs/{job_id}/trials", summary="The job's trials, oldest first", responses=problem_responses(404, 422))
 def list_trials(
-    job_id: str, services: ServicesDep, task: str | None = None, cursor: Cursor = None, limit: Limit = DEFAULT_PAGE
+    job_id: str,
+    services: ServicesDep,
+    task: str | None = None,
+    cursor: Cursor = None,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="trials a page")] = DEFAULT_PAGE,
 ) -> Page[TrialSchema]:
     return trials.list_trials(services.database, job_id, task=task, cursor=cursor, limit=limit)
 

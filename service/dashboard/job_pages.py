@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from service.api.schemas import ArtifactSchema
@@ -80,13 +80,24 @@ def show_trials(
 
 @router.post("/jobs/{job_id}/cancel")
 def cancel(request: Request, job_id: str) -> Response:
+    _cancel(request, job_id)
+    return RedirectResponse(f"/jobs/{job_id}", status_code=303)
+
+
+@router.post("/jobs/cancel")
+def cancel_chosen(request: Request, job: Annotated[list[str], Form(max_length=1000)] = []) -> Response:  # noqa: B006
+    for job_id in job:
+        _cancel(request, job_id)
+    return RedirectResponse("/", status_code=303)
+
+
+def _cancel(request: Request, job_id: str) -> None:
     try:
         cancel_job(services_of(request), job_id)
     except Conflict as error:
         # The job ended while the person reached for the button: its page says how.
         if error.code != "job_finished":
             raise
-    return RedirectResponse(f"/jobs/{job_id}", status_code=303)
 
 
 def _commands(base_url: str, bundle: ArtifactSchema) -> list[str]:

@@ -15,7 +15,7 @@ from service.api.schemas import CheckReport, Measure
 from service.dashboard.pages import PageRoute, render, services_of
 from service.dashboard.start_form import StartForm, shape_fields
 from service.errors import Invalid, ServiceError, TooLarge, status_of
-from service.jobs.commands import Created, create_job
+from service.jobs.commands import create_job
 from service.preflight import check
 from service.queries.models import get_model, list_models
 from service.queries.targets import all_targets, get_target
@@ -67,18 +67,23 @@ async def check_or_start(request: Request, model_id: str) -> Response:
     if action != "start":
         return await run_in_threadpool(_checked_page, services, model_id, form)
     try:
-        created = await run_in_threadpool(_start, services, model_id, form)
+        job_ids = await run_in_threadpool(_start, services, model_id, form)
     except TesseraError as error:
         if error.code == "model_not_found":
             raise
         return await run_in_threadpool(_start_page, services, model_id, form, error=error)
-    return RedirectResponse(f"/jobs/{created.job.id}", status_code=303)
+    return RedirectResponse(f"/jobs/{job_ids[0]}" if len(job_ids) == 1 else "/", status_code=303)
 
 
-def _start(services: Services, model_id: str, form: StartForm) -> Created:
-    """Create the job; for a target that nothing here can measure, one without measuring, as the form says."""
-    target = get_target(services.database, form.target, services.fleet)
-    return create_job(services, form.request(model_id, measure=Measure.DEVICE if target.measurable else Measure.NONE))
+def _start(services: Services, model_id: str, form: StartForm) -> list[str]:
+    """Create a job for each target, or none at all where one of them is wrong; for a target that nothing here can
+    measure, one without measuring, as the form says."""
+    targets = [get_target(services.database, name, services.fleet) for name in form.targets]
+    requests = [
+        form.request(model_id, target=target.name, measure=Measure.DEVICE if target.measurable else Measure.NONE)
+        for target in targets
+    ]
+    return [create_job(services, request).job.id for request in requests]
 
 
 def _checked_page(services: Services, model_id: str, form: StartForm) -> Response:

@@ -1,16 +1,26 @@
-"""The dashboard's router: the lists here, a cost model, a job and a new job in modules of their own."""
+"""The dashboard's router: the lists here; comparing, a cost model, a job, a new job, records and settings in modules
+of their own."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 
-from service.dashboard import cost_model_pages, job_pages, new_pages, verdict
+from service.dashboard import (
+    compare_page,
+    cost_model_pages,
+    job_pages,
+    new_pages,
+    record_pages,
+    settings_pages,
+    verdict,
+)
 from service.dashboard.pages import PageRoute, render, services_of
 from service.jobs.states import JobState
 from service.queries.cost_models import list_cost_models
-from service.queries.jobs import count_jobs, list_jobs
+from service.queries.jobs import count_jobs, list_jobs, targets_of_jobs
 from service.queries.models import list_models
 from service.queries.targets import all_targets, list_devices
 
@@ -19,15 +29,27 @@ Cursor = Annotated[str | None, Query(max_length=500)]
 
 
 @router.get("/")
-def show_jobs(request: Request, cursor: Cursor = None) -> Response:
+def show_jobs(
+    request: Request,
+    cursor: Cursor = None,
+    q: Annotated[str, Query(max_length=200)] = "",
+    state: Annotated[JobState | Literal[""], Query()] = "",
+    target: Annotated[str, Query(max_length=100)] = "",
+) -> Response:
     database = services_of(request).database
-    page = list_jobs(database, cursor=cursor)
-    rows = [{"job": job, "speed": verdict.speed(job), "line": verdict.progress_line(job)} for job in page.items]
+    page = list_jobs(
+        database, states=[state] if state else [], target=target or None, search=q.strip() or None, cursor=cursor
+    )
+    chosen = {"q": q, "state": str(state), "target": target}
     context = {
-        "jobs": rows,
+        "jobs": [{"job": job, "speed": verdict.speed(job), "line": verdict.progress_line(job)} for job in page.items],
         "summary": _summary(count_jobs(database)),
         "next_cursor": page.next_cursor,
         "cursor": cursor,
+        "chosen": chosen,
+        "filters": urlencode({name: value for name, value in chosen.items() if value}),
+        "states": [each.value for each in JobState],
+        "targets": targets_of_jobs(database),
     }
     return render("jobs.html", context, here="/")
 
@@ -65,6 +87,9 @@ def _summary(counted: dict[JobState, int]) -> str:
     return ", ".join(parts)
 
 
+router.include_router(compare_page.router)
 router.include_router(cost_model_pages.router)
 router.include_router(job_pages.router)
 router.include_router(new_pages.router)
+router.include_router(record_pages.router)
+router.include_router(settings_pages.router)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
+from starlette.datastructures import ImmutableMultiDict
 
 from service.api.schemas import JobCreate, Measure, ModelSchema
 from service.errors import Invalid
@@ -23,9 +23,11 @@ _EXAMPLE_SIZE = "224"
 
 @dataclass(frozen=True, kw_only=True)
 class StartForm:
-    """The values as the person wrote them, so that they can be shown again beside an error."""
+    """The values as the person wrote them, so that they can be shown again beside an error. ``also`` are further
+    targets, with a job each."""
 
     target: str = "host"
+    also: tuple[str, ...] = ()
     budget: str = "trials"
     trials: str = str(DEFAULT_TRIALS)
     minutes: str = _DEFAULT_MINUTES
@@ -34,7 +36,7 @@ class StartForm:
     shapes: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, fields: Mapping[str, object]) -> StartForm:
+    def read(cls, fields: ImmutableMultiDict[str, Any]) -> StartForm:
         """From submitted fields or query parameters; anything that is missing keeps its default."""
         given = {name: value.strip() for name, value in fields.items() if isinstance(value, str)}
         names = ("target", "budget", "trials", "minutes", "seed", "memory")
@@ -42,19 +44,25 @@ class StartForm:
         shapes = {
             name.removeprefix(_SHAPE_PREFIX): text for name, text in given.items() if name.startswith(_SHAPE_PREFIX)
         }
-        return cls(**known, shapes=shapes)
+        also = tuple(name for name in fields.getlist("also") if isinstance(name, str))
+        return cls(**known, also=also, shapes=shapes)
+
+    @property
+    def targets(self) -> list[str]:
+        """Every target once, the first one first."""
+        return list(dict.fromkeys([self.target, *self.also]))
 
     def input_shapes(self) -> dict[str, list[int]]:
         """The shapes that were filled in; raises `Invalid` (``shape_mismatch``) for one that is not a shape."""
         return {name: parse_shape(name, text) for name, text in self.shapes.items() if text}
 
-    def request(self, model_id: str, *, measure: Measure = Measure.DEVICE) -> JobCreate:
-        """The job that the form asks for; raises `Invalid` naming the field that is wrong."""
+    def request(self, model_id: str, *, target: str, measure: Measure = Measure.DEVICE) -> JobCreate:
+        """The job that the form asks for on one of its targets; raises `Invalid` naming the field that is wrong."""
         by_time = self.budget == "time"
         try:
             return JobCreate(
                 model_id=model_id,
-                target=self.target,
+                target=target,
                 trials=None if by_time else _number(self.trials, "Trials", int),
                 time_limit_s=_number(self.minutes, "Minutes", float) * 60 if by_time else None,
                 seed=_number(self.seed, "Seed", int),

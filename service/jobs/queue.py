@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 
 from service.database import Database
 from service.database.base import now
-from service.database.tables import Job, JobEvent, TrialRecord
-from service.jobs.states import ACTIVE_STATES, JobState, sources_of
+from service.database.tables import Job, JobEvent, TrialRecord, Webhook, WebhookDelivery
+from service.jobs.states import ACTIVE_STATES, FINAL_STATES, JobState, sources_of
 
 _FIRST_RETRY_DELAY_S = 0.5
 
@@ -179,7 +179,7 @@ def _move(session: Session, job_id: str, state: JobState, *, sources: frozenset[
     """The one place where ``state`` changes. None values of outcome and error leave those columns as they are."""
     assert sources <= sources_of(state)
     values = {name: value for name, value in values.items() if value is not None or name not in ("outcome", "error")}
-    if state in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED):
+    if state in FINAL_STATES:
         values |= {"finished_at": now(), "eta_s": None, "pid": None, "pid_started_at": None}
     moved = session.scalar(
         update(Job)
@@ -193,6 +193,12 @@ def _move(session: Session, job_id: str, state: JobState, *, sources: frozenset[
     told: dict[str, Any] = {"state": state.value}
     told |= {name: values[name] for name in ("outcome", "error") if name in values}
     _add_event(session, job_id, "state", told)
+    if state in FINAL_STATES:
+        # In the same transaction as the end itself: what was to be told is told, whatever dies next.
+        session.add_all(
+            WebhookDelivery(webhook_id=webhook_id, job_id=job_id, event="job.ended")
+            for webhook_id in session.scalars(select(Webhook.id))
+        )
     return True
 
 

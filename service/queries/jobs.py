@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from service.api.schemas import (
@@ -35,10 +35,11 @@ def list_jobs(
     states: Sequence[JobState] = (),
     model_id: str | None = None,
     target: str | None = None,
+    search: str | None = None,
     cursor: str | None = None,
     limit: int = DEFAULT_LIMIT,
 ) -> Page[JobSchema]:
-    """Jobs, newest first."""
+    """Jobs, newest first; ``search`` is for a part of the model's name, or the beginning of a job's id."""
     query = select(Job, Model.name).join(Model, Model.id == Job.model_id).order_by(Job.id.desc()).limit(limit + 1)
     if states:
         query = query.where(Job.state.in_([state.value for state in states]))
@@ -46,6 +47,10 @@ def list_jobs(
         query = query.where(Job.model_id == model_id)
     if target:
         query = query.where(Job.target == target)
+    if search:
+        query = query.where(
+            or_(Model.name.icontains(search, autoescape=True), Job.id.istartswith(search, autoescape=True))
+        )
     if cursor:
         query = query.where(Job.id < decode_cursor(cursor, str)[0])
     with database.read() as session:
@@ -76,6 +81,12 @@ def find_job(session: Session, job_id: str) -> Job:
             f"There is no job {job_id!r}.", code="job_not_found", hint="List the jobs with: tessera jobs list"
         )
     return job
+
+
+def targets_of_jobs(database: Database) -> list[str]:
+    """The targets that any job is for."""
+    with database.read() as session:
+        return list(session.scalars(select(Job.target).distinct().order_by(Job.target)))
 
 
 def count_jobs(database: Database) -> dict[JobState, int]:

@@ -23,6 +23,12 @@ PAGES = (
     "/cost-models",
     "/cost-models/host",
     "/jobs/{running}/trials",
+    "/settings",
+    "/records",
+    "/records?target=raspberry-pi-4&which=all",
+    "/?state=succeeded",
+    "/?q=no-such-model",
+    "/compare?job={many}&job={no_improvement}&job={cancelled}&job={running}",
 )
 
 
@@ -79,6 +85,38 @@ def test_jobs_list_says_what_every_job_is_at(site: Site, page: Page) -> None:
     expect(many).to_contain_text("24.1×")
     expect(page.locator(f"#job-{site.jobs['queued']}")).to_contain_text("Next to start.")
     expect(page.locator(f"#job-{site.jobs['later']}")).to_contain_text("1 job before it")
+
+
+def test_chosen_jobs_stay_chosen_and_are_compared(site: Site, page: Page) -> None:
+    page.goto("/")
+    for name in ("many", "running"):
+        page.locator(f"#choose-{site.jobs[name]}").check()
+    # The list is brought up to date every two seconds: what was chosen stays so.
+    page.evaluate("import('/static/live.js').then((live) => live.refresh())")
+    expect(page.locator(f"#choose-{site.jobs['running']}")).to_be_checked()
+    page.get_by_role("button", name="Compare chosen").click()
+    expect(page.get_by_role("heading", name="Comparison")).to_be_visible()
+    expect(page.locator("#facts thead a")).to_have_count(2)
+    expect(page.locator("#tasks tbody tr")).to_have_count(len(seed.TASKS))
+    expect(page.locator(".pictures-wide svg")).to_be_visible()
+
+
+def test_a_sweep_is_one_form(site: Site, page: Page) -> None:
+    page.goto(f"/new?model={site.models['convolutional']}")
+    page.get_by_text("More targets, with a job each").click()
+    page.get_by_role("checkbox", name="raspberry-pi-4").check()
+    expect(page.get_by_role("checkbox", name="cuda-8.0")).not_to_be_checked()
+
+
+def test_the_list_is_searched(site: Site, page: Page) -> None:
+    page.goto("/")
+    page.get_by_label("Search").fill("really_long")
+    page.get_by_label("State").select_option("succeeded")
+    page.get_by_role("button", name="Show", exact=True).click()
+    expect(page.locator("#jobs tr")).to_have_count(1)
+    expect(page.locator(f"#job-{site.jobs['no_improvement']}")).to_be_visible()
+    page.get_by_role("link", name="Show all").click()
+    expect(page.locator(f"#job-{site.jobs['failed']}")).to_be_visible()
 
 
 def test_finished_job_answers_its_three_questions(site: Site, page: Page) -> None:
@@ -239,8 +277,12 @@ def test_keyboard_reaches_content_and_links(site: Site, page: Page) -> None:
     expect(page.locator(".skip")).to_be_focused()
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
-    focused = page.evaluate("document.activeElement.getAttribute('href')")
-    assert focused == f"/jobs/{site.jobs['later']}"
+    expect(page.get_by_role("searchbox", name="Search")).to_be_focused()
+    reached = set()
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.getAttribute('href') ?? document.activeElement.id"))
+    assert {f"choose-{site.jobs['later']}", f"/jobs/{site.jobs['later']}"} <= reached
 
 
 def test_empty_site_starts_the_first_job(empty_site: Site, browser: Browser) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from starlette.datastructures import MultiDict
 
 from service.api import problems
 from service.api.schemas import HeldOutPointSchema, JobSchema
@@ -243,7 +244,7 @@ def test_bad_shapes_are_refused_with_their_input(text: str) -> None:
 
 def test_form_makes_the_request_of_its_budget() -> None:
     fields = {"target": "host", "budget": "time", "minutes": "0.5", "trials": "9", "seed": "3", "shape:x": "2x4"}
-    request = StartForm.read(fields).request("model")
+    request = StartForm.read(MultiDict(fields)).request("model", target="host")
     assert (request.trials, request.time_limit_s, request.seed) == (None, 30.0, 3)
     assert request.input_shapes == {"x": [2, 4]}
 
@@ -259,7 +260,7 @@ def test_form_makes_the_request_of_its_budget() -> None:
 )
 def test_form_names_the_field_that_is_wrong(fields: dict[str, str], named: str) -> None:
     with pytest.raises(Invalid, match=named):
-        StartForm.read(fields).request("model")
+        StartForm.read(MultiDict(fields)).request("model", target="host")
 
 
 def test_browsers_get_a_page_where_nothing_is_and_programs_a_problem() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from httpx2 import Response
 from starlette.testclient import TestClient
 
 from service.database.tables import Job
@@ -327,3 +328,33 @@ def test_gpus_are_built_for_and_not_measured(client: TestClient, model_file: Pat
     refused = client.post("/api/v1/jobs", json={"model_id": upload(client, model_file), "target": "cuda-8.0"})
     assert (refused.status_code, refused.json()["code"]) == (409, "no_device")
     assert start(client, model_file, target="cuda-8.0", measure="none")
+
+
+def test_a_sweep_makes_one_job_for_each_target(client: TestClient, model_file: Path) -> None:
+    model_id = upload(client, model_file)
+    origin = {"origin": "http://testserver"}
+
+    def send(also: list[str]) -> Response:
+        fields = {
+            "action": "start",
+            "target": "host",
+            "also": also,
+            "budget": "trials",
+            "trials": "8",
+            "shape:x": "1x2",
+        }
+        return client.post(f"/new/{model_id}", data=fields, headers=origin, follow_redirects=False)
+
+    sent = send(["raspberry-pi-4", "host", "cuda-8.0"])
+    assert (sent.status_code, sent.headers["location"]) == (303, "/")
+    jobs = client.get("/api/v1/jobs").json()["items"]
+    assert [(job["target"], job["measure"]) for job in reversed(jobs)] == [
+        ("host", "device"),
+        ("raspberry-pi-4", "none"),
+        ("cuda-8.0", "none"),
+    ]
+    wrong = send(["raspberry-pi-5", "abacus"])
+    assert wrong.status_code == 404
+    assert "abacus" in wrong.text
+    assert '<input type="checkbox" name="also" value="raspberry-pi-5" checked>' in wrong.text
+    assert len(client.get("/api/v1/jobs").json()["items"]) == 3  # all or none

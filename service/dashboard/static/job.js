@@ -106,7 +106,7 @@ function listen() {
 }
 
 try {
-  await trials.load(`${api}/trials`);
+  await trials.load(`${api}/trials`, () => box.dataset.points || drawSoon());
 } catch {
   empty.textContent = "The trials could not be read. Reload the page to try again.";
 }

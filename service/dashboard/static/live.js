@@ -32,8 +32,10 @@ function update(shown, next) {
   const before = served.get(shown) ?? shown.innerHTML;
   if (before !== next.innerHTML) {
     const open = [...shown.querySelectorAll("details[id][open]")].map((each) => each.id);
+    const checked = [...shown.querySelectorAll("input[id]:checked")].map((each) => each.id);
     shown.innerHTML = next.innerHTML;
     for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+    for (const id of checked) if (document.getElementById(id)) document.getElementById(id).checked = true;
   }
   served.set(shown, next.innerHTML);
 }

@@ -1,6 +1,8 @@
 // The trials of a job in the browser, in order, each once; and what the chart shows of them.
 
-const PAGE = 1000;
+// The first page is small, so that something is drawn soon.
+const FIRST_PAGE = 1000;
+const PAGE = 10000;
 
 export class Trials {
   constructor() {
@@ -18,17 +20,17 @@ export class Trials {
     return true;
   }
 
-  // Reads what is stored already; pages of a long job come one after another.
-  async load(url) {
+  // Reads what is stored already; pages of a long job come one after another, and `loaded` is called after each.
+  async load(url, loaded) {
     let cursor = null;
     do {
-      const query = new URLSearchParams({ limit: PAGE });
-      if (cursor) query.set("cursor", cursor);
+      const query = new URLSearchParams(cursor ? { limit: PAGE, cursor } : { limit: FIRST_PAGE });
       const answer = await fetch(`${url}?${query}`);
       if (!answer.ok) throw new Error(`the trials answered ${answer.status}`);
       const page = await answer.json();
       for (const trial of page.items) this.add(trial);
       cursor = page.next_cursor;
+      loaded();
     } while (cursor);
   }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,6 +39,9 @@ _READ_S = 600.0
 # The server sends a ping every 15 s; a stream that is silent for longer is dead.
 _STREAM_READ_S = 40.0
 _RECONNECTS = 30
+# Between two attempts of a request: twice as long each time. A server says for how long it is busy.
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 10.0
+_BUSY = frozenset({429, 502, 503, 504})
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -61,10 +66,15 @@ class RequestFailed(TesseraError):
 
 
 class Client:
-    """One server. Raises `ServerUnreachable` and `RequestFailed`."""
+    """One server. Raises `ServerUnreachable` and `RequestFailed`.
 
-    def __init__(self, url: str, *, token: str | None = None) -> None:
+    Requests that can be sent twice without harm are, up to ``retries`` times, where the connection broke or the server
+    is busy.
+    """
+
+    def __init__(self, url: str, *, token: str | None = None, retries: int = 0) -> None:
         self.url = url.rstrip("/")
+        self._retries = retries
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = httpx2.Client(
             base_url=f"{self.url}/api/v1",
@@ -72,11 +82,15 @@ class Client:
             timeout=httpx2.Timeout(_READ_S, connect=_CONNECT_S),
             trust_env=False,
         )
+        weakref.finalize(self, self._http.close)  # for those who never close it
 
     def __enter__(self) -> Client:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._http.close()
 
     def upload_model(self, path: Path) -> ModelSchema:
@@ -198,18 +212,38 @@ class Client:
                     yield chunk
 
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(path.stat().st_size)}
-        return self._json("POST", route, params={"filename": path.name}, content=chunks(), headers=headers)
+        return self._json("POST", route, params={"filename": path.name}, content=chunks, headers=headers)
 
     def _page(self, route: str, schema: type[Schema], *, limit: int | None = None) -> list[Schema]:
         page = TypeAdapter(Page[schema])  # type: ignore[valid-type]
         params = {"limit": limit} if limit else {}
         return list(page.validate_python(self._json("GET", route, params=params)).items)
 
+    def _request(self, method: str, route: str, **options: Any) -> httpx2.Response:
+        """``content`` may be a function that begins a stream anew for every attempt."""
+        content = options.pop("content", None)
+        # Uploads are told apart by what is in them.
+        repeatable = method == "GET" or callable(content) or "Idempotency-Key" in options.get("headers", {})
+        attempts = 1 + (self._retries if repeatable else 0)
+        pause_s = _FIRST_PAUSE_S
+        for attempt in range(1, attempts + 1):
+            try:
+                sent = content() if callable(content) else content
+                response = self._http.request(method, route, content=sent, **options)
+            except httpx2.TransportError as error:
+                if attempt == attempts:
+                    raise self._unreachable(error) from None
+            else:
+                if response.status_code not in _BUSY or attempt == attempts:
+                    return response
+                told = response.headers.get("retry-after", "")
+                pause_s = float(told) if told.isdecimal() else pause_s
+            time.sleep(min(pause_s, _LONGEST_PAUSE_S))
+            pause_s *= 2
+        raise AssertionError("the last attempt returns or raises")
+
     def _json(self, method: str, route: str, **options: Any) -> Any:
-        try:
-            response = self._http.request(method, route, **options)
-        except httpx2.TransportError as error:
-            raise self._unreachable(error) from None
+        response = self._request(method, route, **options)
         if response.status_code >= 400:
             raise _failed(response)
         try:

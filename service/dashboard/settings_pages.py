@@ -1,0 +1,65 @@
+"""What a service is set to: who is told about jobs, and what it keeps."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request, Response
+from fastapi.responses import RedirectResponse
+
+from service.api.schemas import WebhookCreate, WebhookCreated
+from service.dashboard.pages import PageRoute, render, services_of
+from service.errors import Invalid, status_of
+from service.queries.storage import storage_use
+from service.webhooks import commands
+from tuner.errors import TesseraError
+
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
+_SHOWN_DELIVERIES = 10
+
+
+@router.get("/settings")
+def show_settings(request: Request) -> Response:
+    return _page(request)
+
+
+@router.post("/settings/webhooks")
+def add_webhook(request: Request, url: Annotated[str, Form(max_length=2000)] = "") -> Response:
+    """The page again, with the new secret: it is not shown a second time."""
+    try:
+        if len(url.strip()) < 8:
+            raise Invalid("No address was given.", code="invalid_webhook", hint="Write an http or https URL.")
+        created = commands.create_webhook(services_of(request).database, WebhookCreate(url=url.strip()))
+    except Invalid as error:
+        return _page(request, error=error, url=url)
+    return _page(request, created=created)
+
+
+@router.post("/settings/webhooks/{webhook_id}/test")
+def try_webhook(request: Request, webhook_id: str) -> Response:
+    commands.try_webhook(services_of(request).database, webhook_id)
+    return RedirectResponse("/settings", status_code=303)
+
+
+@router.post("/settings/webhooks/{webhook_id}/remove")
+def remove_webhook(request: Request, webhook_id: str) -> Response:
+    commands.delete_webhook(services_of(request).database, webhook_id)
+    return RedirectResponse("/settings", status_code=303)
+
+
+def _page(
+    request: Request, *, created: WebhookCreated | None = None, error: TesseraError | None = None, url: str = ""
+) -> Response:
+    services = services_of(request)
+    webhooks = commands.list_webhooks(services.database)
+    context = {
+        "webhooks": [
+            (each, commands.list_deliveries(services.database, each.id, limit=_SHOWN_DELIVERIES).items)
+            for each in webhooks
+        ],
+        "created": created,
+        "error": error,
+        "url": url,
+        "storage": storage_use(services),
+    }
+    return render("settings.html", context, status=status_of(error) if error else 200, here="/settings")

@@ -1,0 +1,109 @@
+"""Reading records for people: what was measured on a target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import InstrumentedAttribute
+
+from service.api.schemas import Page
+from service.database import Database
+from service.database.tables import TrialRecord, Workload
+from service.paging import decode_cursor, encode_cursor
+
+
+class Which(StrEnum):
+    """Which records of a workload are listed."""
+
+    ALL = "all"
+    FASTEST = "fastest"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownRecord:
+    """A record with the name of its workload; ``job_id`` is None where the job is gone, or it was imported."""
+
+    id: int
+    workload: str
+    name: str
+    flops: float
+    job_id: str | None
+    latency_us: float | None
+    spread_us: float | None
+    failure: str | None
+    failure_message: str
+    knobs: dict[str, Any]
+    created_at: datetime
+
+    @property
+    def gflops(self) -> float | None:
+        return self.flops / self.latency_us / 1e3 if self.latency_us and self.flops else None
+
+
+def list_records(
+    database: Database,
+    *,
+    target_fingerprint: str,
+    search: str | None = None,
+    which: Which = Which.ALL,
+    cursor: str | None = None,
+    limit: int = 100,
+) -> Page[ShownRecord]:
+    """Records of a target, the newest first; ``search`` is for a part of the workload's name."""
+    columns: list[InstrumentedAttribute[Any]] = [
+        TrialRecord.id,
+        TrialRecord.workload,
+        Workload.name,
+        Workload.flops,
+        TrialRecord.job_id,
+        TrialRecord.latency_us,
+        TrialRecord.spread_us,
+        TrialRecord.failure,
+        TrialRecord.failure_message,
+        TrialRecord.knobs,
+        TrialRecord.created_at,
+    ]
+    query = (
+        select(*columns)
+        .join(Workload, Workload.key == TrialRecord.workload)
+        .where(TrialRecord.target_fingerprint == target_fingerprint)
+        .order_by(TrialRecord.id.desc())
+    )
+    if search:
+        query = query.where(Workload.name.icontains(search, autoescape=True))
+    if which is Which.FAILED:
+        query = query.where(TrialRecord.failure.is_not(None))
+    elif which is Which.FASTEST:
+        query = query.where(TrialRecord.id.in_(_fastest(target_fingerprint)))
+    if cursor:
+        query = query.where(TrialRecord.id < decode_cursor(cursor, int)[0])
+    with database.read() as session:
+        rows = [ShownRecord(**row) for row in session.execute(query.limit(limit + 1)).mappings()]
+    items = rows[:limit]
+    return Page(items=items, next_cursor=encode_cursor(items[-1].id) if len(rows) > limit else None)
+
+
+def _fastest(target_fingerprint: str) -> Select[tuple[int]]:
+    """The fastest record of each workload on a target; the first of several that are equal."""
+    place = func.row_number().over(partition_by=TrialRecord.workload, order_by=(TrialRecord.latency_us, TrialRecord.id))
+    measured = (
+        select(TrialRecord.id, place.label("place"))
+        .where(TrialRecord.target_fingerprint == target_fingerprint, TrialRecord.latency_us.is_not(None))
+        .subquery()
+    )
+    return select(measured.c.id).where(measured.c.place == 1)
+
+
+def count_records(database: Database, *, target_fingerprint: str) -> tuple[int, int, int]:
+    """How many records a target has, how many of them are failures, and of how many workloads they are."""
+    query = select(
+        func.count(), func.count(TrialRecord.failure), func.count(func.distinct(TrialRecord.workload))
+    ).where(TrialRecord.target_fingerprint == target_fingerprint)
+    with database.read() as session:
+        records, failures, workloads = session.execute(query).one()
+    return records, failures, workloads

@@ -1,0 +1,57 @@
+"""What a service keeps, and how much room that takes."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import func, select
+
+from service.database.tables import Artifact, CostModel, Job, Model, Samples, TrialRecord
+from service.services import Services
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """One kind of what is kept: how many, and their bytes; None where they lie in the database with everything else."""
+
+    name: str
+    count: int
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorageUse:
+    """All kinds, the database's own bytes (None where it is a server's), and what is free on the disk of the data
+    directory."""
+
+    kept: tuple[Kept, ...]
+    database_bytes: int | None
+    free_bytes: int
+    data_dir: Path
+
+
+def storage_use(services: Services) -> StorageUse:
+    with services.database.read() as session:
+
+        def counted(name: str, table: type[Model] | type[Samples] | type[Artifact] | type[CostModel]) -> Kept:
+            count, size_bytes = session.execute(select(func.count(), func.sum(table.size_bytes))).one()
+            return Kept(name=name, count=count, size_bytes=size_bytes or 0)
+
+        kept = (
+            counted("Models", Model),
+            counted("Samples", Samples),
+            counted("Bundles and what else jobs produced", Artifact),
+            counted("Cost model versions", CostModel),
+            Kept(name="Jobs", count=session.scalar(select(func.count()).select_from(Job)) or 0),
+            Kept(name="Records", count=session.scalar(select(func.count()).select_from(TrialRecord)) or 0),
+        )
+    folder = services.settings.data_dir
+    files = list(folder.glob("*.sqlite3*"))
+    return StorageUse(
+        kept=kept,
+        database_bytes=sum(file.stat().st_size for file in files) if files else None,
+        free_bytes=shutil.disk_usage(folder).free,
+        data_dir=folder,
+    )
