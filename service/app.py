@@ -13,7 +13,19 @@ from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
 from service import __version__
-from service.api import artifacts, cost_models, health, jobs, models, problems, records, reference, targets, webhooks
+from service.api import (
+    artifacts,
+    cost_models,
+    health,
+    jobs,
+    models,
+    problems,
+    records,
+    reference,
+    storage,
+    targets,
+    webhooks,
+)
 from service.api.guard import Guard
 from service.blobs import BlobStore
 from service.dashboard.pages import STATIC_DIR, install_error_pages
@@ -23,6 +35,7 @@ from service.database.upgrade import upgrade
 from service.engine.local import LocalEngine
 from service.fleet import FleetView
 from service.ownership import own
+from service.retention.keeper import RetentionKeeper
 from service.services import Services
 from service.settings import Settings
 from service.webhooks.sender import WebhookSender
@@ -63,7 +76,7 @@ def create_app(
     problems.install(app, logging.getLogger("tessera"))
     install_error_pages(app)
     app.add_middleware(Guard)
-    for part in (models, targets, jobs, artifacts, records, cost_models, webhooks):
+    for part in (models, targets, jobs, artifacts, records, cost_models, webhooks, storage):
         app.include_router(part.router, prefix="/api/v1")
     app.include_router(health.router)
     app.include_router(dashboard)
@@ -93,7 +106,12 @@ def _open(stack: ExitStack, settings: Settings, with_engine: bool, job_command: 
         sender = WebhookSender(database)
         sender.start()
         stack.callback(sender.stop)
-    return Services(settings=settings, database=database, blobs=blobs, engine=engine, webhooks=sender, fleet=fleet)
+    services = Services(settings=settings, database=database, blobs=blobs, engine=engine, webhooks=sender, fleet=fleet)
+    if with_engine:
+        keeper = RetentionKeeper(services)
+        keeper.start()
+        stack.callback(keeper.stop)
+    return services
 
 
 class _RevalidatedFiles(StaticFiles):

@@ -247,7 +247,10 @@ class JobResult(BaseModel):
 
 
 class JobSchema(BaseModel):
-    """One job. ``state`` and ``stage`` are separate: a stage only exists while the job runs or where it ended."""
+    """One job. ``state`` and ``stage`` are separate: a stage only exists while the job runs or where it ended.
+
+    ``convergence`` is a coarse course of the search, (trial, estimated latency of the network in µs), at most 32 steps.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -293,6 +296,7 @@ class JobSchema(BaseModel):
     progress: JobProgress = JobProgress()
     best: JobBest | None = None
     baseline: JobBaseline | None = None
+    convergence: list[tuple[int, float]] = []
     result: JobResult | None = None
     preflight: dict[str, Any] | None = None
     error: JobError | None = None
@@ -530,3 +534,53 @@ class WebhookDeliverySchema(BaseModel):
     error: str | None
     created_at: datetime
     ended_at: datetime | None
+
+
+class Retention(BaseModel):
+    """After how many ``days`` what ended is deleted; None keeps everything."""
+
+    days: int | None
+
+
+class CleanUp(BaseModel):
+    """Delete now what ended more than ``days`` ago; with ``dry_run`` only say what that is."""
+
+    days: int
+    dry_run: bool = False
+
+
+class KeptSchema(BaseModel):
+    """One kind of what is kept; ``size_bytes`` is None where it lies in the database."""
+
+    name: str
+    count: int
+    size_bytes: int | None = None
+
+
+class StorageSchema(BaseModel):
+    """What is kept, the database's own bytes (None where it is a server's), and what is free beside it."""
+
+    kept: list[KeptSchema]
+    database_bytes: int | None
+    free_bytes: int
+    retention_days: int | None
+
+
+class OutdatedSchema(BaseModel):
+    """Something outdated; a job's ``size_bytes`` are those of its files."""
+
+    id: str
+    name: str
+    size_bytes: int
+
+
+class CleanUpReport(BaseModel):
+    """What is outdated, and whether it was deleted."""
+
+    days: int
+    deleted: bool
+    size_bytes: int
+    jobs: list[OutdatedSchema]
+    models: list[OutdatedSchema]
+    samples: list[OutdatedSchema]
+    cost_models: list[OutdatedSchema]

@@ -18,6 +18,7 @@ from service.dashboard import (
     verdict,
 )
 from service.dashboard.pages import PageRoute, render, services_of
+from service.dashboard.sparkline import sparkline
 from service.jobs.states import JobState
 from service.queries.cost_models import list_cost_models
 from service.queries.jobs import count_jobs, list_jobs, targets_of_jobs
@@ -42,7 +43,15 @@ def show_jobs(
     )
     chosen = {"q": q, "state": str(state), "target": target}
     context = {
-        "jobs": [{"job": job, "speed": verdict.speed(job), "line": verdict.progress_line(job)} for job in page.items],
+        "jobs": [
+            {
+                "job": job,
+                "speed": verdict.speed(job),
+                "line": verdict.progress_line(job),
+                "sparkline": sparkline(job.convergence, job.progress.trials_done),
+            }
+            for job in page.items
+        ],
         "summary": _summary(count_jobs(database)),
         "next_cursor": page.next_cursor,
         "cursor": cursor,

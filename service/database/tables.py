@@ -96,6 +96,8 @@ class Job(Base):
     best_spread_us: Mapped[float | None]
     best_measured: Mapped[bool] = mapped_column(default=False)
     estimated_us: Mapped[float | None]
+    # [trial, estimated_us] of improvements, thinned to 32 (service.stores.steps).
+    convergence: Mapped[list[Any]] = mapped_column(default=list)
     baseline_us: Mapped[float | None]
     baseline_spread_us: Mapped[float | None]
     onnxruntime_us: Mapped[float | None]
@@ -275,3 +277,12 @@ class WebhookDelivery(Base):
     error: Mapped[str | None] = mapped_column(String(300))
     created_at: Mapped[datetime] = mapped_column(default=now)
     ended_at: Mapped[datetime | None]
+
+
+class Preference(Base):
+    """One thing that people set for the whole installation."""
+
+    __tablename__ = "preferences"
+
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[Any] = mapped_column(JSON)

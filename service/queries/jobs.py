@@ -208,6 +208,7 @@ def _schema(session: Session, job: Job, model_name: str) -> JobSchema:
         else JobBaseline(
             latency_us=job.baseline_us, spread_us=job.baseline_spread_us, onnxruntime_us=job.onnxruntime_us
         ),
+        convergence=job.convergence,
         result=JobResult.model_validate(job.result) if job.result else None,
         preflight=job.preflight,
         error=JobError.model_validate(job.error) if job.error else None,

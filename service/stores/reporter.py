@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from service.database import Database
 from service.database.base import now
 from service.database.tables import Job, JobEvent, Task, TrialRecord
+from service.stores.steps import Step, add_step
 from tuner.events import (
     BaselineMeasured,
     Event,
@@ -38,6 +39,7 @@ class JobReporter:
     def __init__(self, database: Database, job_id: str) -> None:
         self._database = database
         self._job_id = job_id
+        self._steps: list[Step] | None = None
 
     def emit(self, event: Event) -> None:
         if isinstance(event, Log):
@@ -115,6 +117,17 @@ class JobReporter:
             trials_done=event.number,
             estimated_us=func.coalesce(event.estimated_us, Job.estimated_us),
         )
+        if event.estimated_us is not None:
+            self._improve(event.number, event.estimated_us, session)
+
+    def _improve(self, number: int, estimated_us: float, session: Session) -> None:
+        if self._steps is None:
+            stored = session.scalar(select(Job.convergence).where(Job.id == self._job_id)) or []
+            self._steps = [(int(step[0]), float(step[1])) for step in stored]
+        steps = add_step(self._steps, number, estimated_us)
+        if steps is not self._steps:
+            self._steps = steps
+            self._set(session, convergence=steps)
 
     @_apply.register
     def _(self, event: Progress, session: Session) -> None:

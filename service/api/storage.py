@@ -1,0 +1,66 @@
+"""``/api/v1/storage``: what is kept, for how long, and deleting what is outdated."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from service.api.dependencies import ServicesDep, problem_responses
+from service.api.schemas import CleanUp, CleanUpReport, KeptSchema, OutdatedSchema, Retention, StorageSchema
+from service.queries.storage import storage_use
+from service.retention.cleaning import Outdated, delete_outdated, find_outdated
+from service.retention.rule import get_retention_days, set_retention_days
+from service.services import Services
+
+router = APIRouter(tags=["storage"])
+
+
+@router.get("/storage", summary="What is kept, and the rule of how long")
+def get_storage(services: ServicesDep) -> StorageSchema:
+    return _storage(services)
+
+
+@router.put(
+    "/storage/retention",
+    summary="Set the rule",
+    description="Jobs that ended more than so many days ago are deleted, every hour; null keeps everything.",
+    responses=problem_responses(422),
+)
+def put_retention(request: Retention, services: ServicesDep) -> StorageSchema:
+    set_retention_days(services.database, request.days)
+    return _storage(services)
+
+
+@router.post(
+    "/storage/clean-up",
+    summary="Delete what is outdated, once",
+    description="With `dry_run` nothing is deleted: the answer is what would be.",
+    responses=problem_responses(422),
+)
+def clean_up(request: CleanUp, services: ServicesDep) -> CleanUpReport:
+    act = find_outdated if request.dry_run else delete_outdated
+    return _report(act(services, request.days), deleted=not request.dry_run)
+
+
+def _storage(services: Services) -> StorageSchema:
+    use = storage_use(services)
+    return StorageSchema(
+        kept=[KeptSchema(name=each.name, count=each.count, size_bytes=each.size_bytes) for each in use.kept],
+        database_bytes=use.database_bytes,
+        free_bytes=use.free_bytes,
+        retention_days=get_retention_days(services.database),
+    )
+
+
+def _report(outdated: Outdated, *, deleted: bool) -> CleanUpReport:
+    return CleanUpReport(
+        days=outdated.days,
+        deleted=deleted,
+        size_bytes=outdated.size_bytes,
+        jobs=[OutdatedSchema(id=job.id, name=job.model_name, size_bytes=job.size_bytes) for job in outdated.jobs],
+        models=[OutdatedSchema(id=each.id, name=each.name, size_bytes=each.size_bytes) for each in outdated.models],
+        samples=[OutdatedSchema(id=each.id, name=each.name, size_bytes=each.size_bytes) for each in outdated.samples],
+        cost_models=[
+            OutdatedSchema(id=each.target_fingerprint, name=f"version {each.version}", size_bytes=each.size_bytes)
+            for each in outdated.cost_models
+        ],
+    )
