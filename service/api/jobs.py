@@ -32,6 +32,8 @@ router = APIRouter(tags=["jobs"])
 
 # How often a stream looks for new events while there are none. A look is one indexed read of SQLite (≈ 0.2 ms).
 _POLL_S = 0.25
+# How long browsers wait before they come back to a stream that broke; left to themselves it is seconds.
+_RETRY_MS = 500
 
 
 @router.post(
@@ -164,6 +166,7 @@ async def stream_events(
 ) -> AsyncIterator[ServerSentEvent]:
     if last_event_id is not None and last_event_id.isdecimal():
         after = min(int(last_event_id), 2**62)
+    yield ServerSentEvent(retry=_RETRY_MS)
     while True:
         # The state is read before the events: events of a final state are then all there.
         state = await run_sync(jobs.get_state, services.database, job_id)
