@@ -47,6 +47,13 @@ def knobs_of_decisions(space: DecisionSpace, decisions: Sequence[Sequence[int]])
     return _Reader(axes=axes, decided=decided).read(space.instructions)
 
 
+def axis_name(block: str, iterator: str) -> str:
+    """A block's iterator as knobs name it: ``v_yy`` → ``h``."""
+    name = iterator.removeprefix("v_")
+    readable = _READABLE_MATMUL if "matmul" in block else _READABLE
+    return readable.get(name, name)
+
+
 @dataclass(kw_only=True)
 class _Reader:
     """Follows a trace's random variables (``b1``, ``l14``, ``v10``) from where they are made to where they are used."""
@@ -123,9 +130,7 @@ class _Reader:
         names = self.axes.get(block, ())
         if axis >= len(names):
             return f"axis{axis}"
-        name = names[axis].removeprefix("v_")
-        readable = _READABLE_MATMUL if "matmul" in block else _READABLE
-        return readable.get(name, name)
+        return axis_name(block, names[axis])
 
     def _annotate(self, key: str, value: Any) -> None:
         bound = self.values.get(value) if isinstance(value, str) else value

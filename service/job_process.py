@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import json
 import os
 import shutil
 import sys
@@ -16,6 +17,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import delete
 
@@ -72,6 +74,7 @@ def run(settings: Settings, database: Database, job_id: str) -> int:
             signature = result.bundle.with_name(result.bundle.name + SUFFIX)
             signature.write_bytes(sign(settings, result.bundle))
             store_artifacts(database, blobs, job_id, result.bundle, signature)
+            store_schedules(database, blobs, job_id, result.schedules)
     except (NoBoardError, TrackerError) as error:
         reason = f"{error.message} The job waits for a board and resumes from its records."
         queue.requeue(database, job_id, reason=reason, crash=None, barren_attempts=0)
@@ -142,6 +145,17 @@ def store_artifacts(database: Database, blobs: BlobStore, job_id: str, bundle: P
                 _add_artifact(
                     database, writer, job_id, kind=_MEMBERS[name], filename=name, content_type="application/json"
                 )
+
+
+def store_schedules(database: Database, blobs: BlobStore, job_id: str, schedules: list[dict[str, Any]]) -> None:
+    """Store what pages show of the schedules, where there is something: they have no TVM to make it."""
+    if not schedules:
+        return
+    with blobs.writer() as writer:
+        writer.write(json.dumps({"tasks": schedules}, ensure_ascii=False, separators=(",", ":")).encode())
+        _add_artifact(
+            database, writer, job_id, kind="schedules", filename="schedules.json", content_type="application/json"
+        )
 
 
 def _add_artifact(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tuner.measure.tracker import Tracker
 from tuner.targets import TargetSpec
@@ -53,8 +54,10 @@ class TuneRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class TuneResult:
-    """``outcome`` is improved, no_improvement or unmeasured; ``bundle`` the finished archive."""
+    """``outcome`` is improved, no_improvement or unmeasured; ``bundle`` the finished archive; ``schedules`` what people
+    look at of the tasks' schedules (`tuner.shown_schedules`)."""
 
     outcome: str
     bundle: Path
     manifest: dict[str, object]
+    schedules: list[dict[str, Any]] = field(default_factory=list)

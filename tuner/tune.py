@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,7 @@ from tuner.records import Record, RecordStore
 from tuner.reference import load_samples, random_samples, reference_outputs
 from tuner.request import TuneRequest, TuneResult
 from tuner.search.alternatives import USUAL_WAY
+from tuner.shown_schedules import shown_schedules
 from tuner.tasks import ExtractedTask, extract_tasks
 from tuner.tuning import Tuning, TuningSummary
 from tuner.verify import NumericsReport
@@ -146,9 +148,12 @@ class _Job:
             records=[asdict(record) for record in records.values()],
             workloads=[asdict(task.tuning.workload) for task in tasks if task.tuning.key in records],
         )
+        schedules = shown_schedules(
+            tasks, plan, target=request.target, guessed_by=self._guessed_by, log=partial(self._log, level="warning")
+        )
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._finish(outcome, shipped.numerics, latencies, build=build)
-        return TuneResult(outcome=outcome, bundle=bundle, manifest=manifest)
+        return TuneResult(outcome=outcome, bundle=bundle, manifest=manifest, schedules=schedules)
 
     def _repaired(self, name: str, tasks: Sequence[ExtractedTask], checked: _Checked, model: ImportedModel) -> _Checked:
         """The network itself where it is right; else one without what may be wrong, as far as that helps."""

@@ -15,6 +15,7 @@ from service.dashboard import (
     new_pages,
     record_pages,
     settings_pages,
+    task_page,
     verdict,
 )
 from service.dashboard.pages import PageRoute, render, services_of
@@ -102,3 +103,4 @@ router.include_router(job_pages.router)
 router.include_router(new_pages.router)
 router.include_router(record_pages.router)
 router.include_router(settings_pages.router)
+router.include_router(task_page.router)

@@ -38,10 +38,20 @@ def get_artifact(database: Database, artifact_id: str) -> ArtifactSchema:
 
 def get_manifest(database: Database, blobs: BlobStore, job_id: str) -> dict[str, Any] | None:
     """The manifest of a finished job's bundle, or None."""
+    return _get_json(database, blobs, job_id, kind="manifest")
+
+
+def get_schedule(database: Database, blobs: BlobStore, job_id: str, task_key: str) -> dict[str, Any] | None:
+    """What a finished job's ``schedules`` artifact has of a task (`tuner.shown_schedules`), or None."""
+    schedules = _get_json(database, blobs, job_id, kind="schedules")
+    return next((task for task in (schedules or {}).get("tasks", []) if task.get("key") == task_key), None)
+
+
+def _get_json(database: Database, blobs: BlobStore, job_id: str, *, kind: str) -> dict[str, Any] | None:
     for artifact in list_artifacts(database, job_id):
-        if artifact.kind == "manifest":
-            manifest = json.loads(blobs.path(artifact.sha256).read_text())
-            return manifest if isinstance(manifest, dict) else None
+        if artifact.kind == kind:
+            content = json.loads(blobs.path(artifact.sha256).read_text())
+            return content if isinstance(content, dict) else None
     return None
 
 

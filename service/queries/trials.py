@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import func, select
 
@@ -90,6 +91,17 @@ def _share(tasks: list[TaskSchema]) -> None:
 def _use(use: TaskUse) -> Use:
     alternative = Alternative(choice=use.choice, way=use.way) if use.choice and use.way else None
     return Use(count=use.count, alternative=alternative)
+
+
+def measured_knobs(database: Database, job_id: str, task: str) -> list[tuple[dict[str, Any], float]]:
+    """Knobs and latency of a task's measured trials, in the order in which they were measured."""
+    query = (
+        select(TrialRecord.knobs, TrialRecord.latency_us)
+        .where(TrialRecord.job_id == job_id, TrialRecord.task == task, TrialRecord.latency_us.is_not(None))
+        .order_by(TrialRecord.number)
+    )
+    with database.read() as session:
+        return [(knobs, float(latency_us)) for knobs, latency_us in session.execute(query) if latency_us]
 
 
 def list_trials(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -83,6 +84,23 @@ def test_job_page_follows_its_stream(tuning: tuple[Site, str], browser: Browser)
         expect(page.locator("#cancel")).to_have_count(0)
         assert page.evaluate("window.sameDocument") is True
         assert page.locator("#log").inner_text().count("a line that was not there before") == 1
+    watch.assert_clean()
+
+
+def test_the_page_of_a_task_follows_its_job(tuning: tuple[Site, str], browser: Browser) -> None:
+    site, job = tuning
+    watch = Watch(host=site.host)
+    with open_page(browser, watch, base_url=site.url) as page:
+        page.goto(f"/jobs/{job}/tasks/task0")
+        chart = page.locator("#chart")
+        expect(chart).to_have_attribute("data-points", re.compile(r"[1-9]\d*"))
+        before = int(chart.get_attribute("data-points") or 0)
+        expect(page.locator("#schedule")).to_contain_text("Schedules are kept when the job ends")
+        seed.measure_one(site.services, job, number=33, latency_us=300.0)
+        expect(chart).to_have_attribute("data-points", str(before + 1))
+        expect(page.locator("#task-answers")).to_contain_text("300 µs")
+        seed.succeed(site.services, job, JobReporter(site.services.database, job), tuned_us=6000.0)
+        expect(page.locator(".nest .loop-parallel").first).to_be_visible()
     watch.assert_clean()
 
 

@@ -23,6 +23,10 @@ PAGES = (
     "/cost-models",
     "/cost-models/host",
     "/jobs/{running}/trials",
+    "/jobs/{many}/tasks/task0",
+    "/jobs/{many}/tasks/task2",
+    "/jobs/{running}/tasks/task1",
+    "/jobs/{cancelled}/tasks/task9",
     "/settings",
     "/records",
     "/records?target=raspberry-pi-4&which=all",
@@ -35,7 +39,7 @@ PAGES = (
 def _addresses(site: Site) -> Iterator[tuple[str, str]]:
     ids = {**site.jobs, "convolutional": site.models["convolutional"]}
     for path in (*PAGES, *(f"/jobs/{{{name}}}" for name in JOBS)):
-        name = re.sub(r"[^a-z]+", "-", path).strip("-") or "jobs"
+        name = re.sub(r"[^a-z0-9]+", "-", path).strip("-") or "jobs"
         yield name, path.format_map(ids)
 
 
@@ -59,6 +63,24 @@ def test_every_page_is_quiet_and_fits(site: Site, browser: Browser, watch: Watch
             lightness = sum(int(part) for part in re.findall(r"\d+", background)[:3])
             assert (lightness < 200) == (scheme == "dark"), f"{name} is not {scheme}: {background}"
     watch.assert_clean()
+
+
+def test_a_task_shows_its_schedule_its_knobs_and_its_trials(site: Site, page: Page) -> None:
+    page.goto(f"/jobs/{site.jobs['many']}")
+    page.locator("#task-task0 th a").click()
+    expect(page.get_by_role("heading", name=seed.TASKS[0][0])).to_be_visible()
+    expect(page.locator("#chart")).to_have_attribute("data-points", "2503")
+    parallel = page.locator(".loop-parallel").first
+    expect(parallel.locator(".it").first).to_have_text(re.compile(r"\S+ \d+"))
+    expect(parallel.locator(".loop-vectorized").first).to_be_visible()
+    expect(page.locator(".importance tbody tr").first).to_contain_text("%")
+    page.locator("#script-diff summary").click()
+    expect(page.locator("#script-diff .plus").first).to_be_visible()
+    page.locator("#script-after summary").click()
+    page.get_by_role("button", name="Copy the script after scheduling").click()
+    expect(page.locator("#script-after button")).to_have_text("Copied")
+    page.goto(f"/jobs/{site.jobs['many']}/tasks/task2")
+    expect(page.locator(".buffers")).to_contain_text("2 strips, 3 rows kept in each")
 
 
 def test_jobs_list_says_what_every_job_is_at(site: Site, page: Page) -> None:

@@ -55,7 +55,7 @@ def test_a_job_runs_to_its_end(fake: Served, model_file: Path) -> None:
         assert job["progress"] == {"trials_done": 4, "trials_total": 4, "fraction": 1.0, "eta_s": None}
         assert job["best"] == {"latency_us": 40.0, "measured": True, "estimated_us": 50.0, "spread_us": 1.0}
         artifacts = client.get(f"/api/v1/jobs/{job_id}/artifacts").json()["items"]
-        assert [a["kind"] for a in artifacts] == ["bundle", "signature", "manifest", "records"]
+        assert [a["kind"] for a in artifacts] == ["bundle", "signature", "manifest", "records", "schedules"]
         (task,) = client.get(f"/api/v1/jobs/{job_id}/tasks").json()["items"]
         assert (task["trials"], task["best_us"], task["share"]) == (4, 25.0, 1.0)
         assert task["knobs"] == {"tile": [4, 4], "unroll": 16}

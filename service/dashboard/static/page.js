@@ -30,10 +30,10 @@ dark.addEventListener("change", () => {
 nameToggle();
 
 document.addEventListener("click", async (event) => {
-  const button = event.target.closest?.("button[data-copy]");
+  const button = event.target.closest?.("button[data-copy], button[data-copy-from]");
   if (!button) return;
   const label = button.dataset.label ?? (button.dataset.label = button.textContent);
-  button.textContent = (await copy(button.dataset.copy)) ? "Copied" : "Press Ctrl+C";
+  button.textContent = (await copy(button.dataset.copy ?? document.getElementById(button.dataset.copyFrom).textContent)) ? "Copied" : "Press Ctrl+C";
   setTimeout(() => (button.textContent = label), 1500);
 });
 

@@ -21,10 +21,11 @@ export class Trials {
   }
 
   // Reads what is stored already; pages of a long job come one after another, and `loaded` is called after each.
-  async load(url, loaded) {
+  // `filter` is more of the query, to read some of them only.
+  async load(url, loaded, filter = {}) {
     let cursor = null;
     do {
-      const query = new URLSearchParams(cursor ? { limit: PAGE, cursor } : { limit: FIRST_PAGE });
+      const query = new URLSearchParams(cursor ? { ...filter, limit: PAGE, cursor } : { ...filter, limit: FIRST_PAGE });
       const answer = await fetch(`${url}?${query}`);
       if (!answer.ok) throw new Error(`the trials answered ${answer.status}`);
       const page = await answer.json();

@@ -1,0 +1,66 @@
+// The page of a task: its trials as a chart, with those that come while the job runs; the rest is the server's page.
+import { Chart } from "./chart.js";
+import { knobLines, latency } from "./figures.js";
+import { refresh } from "./live.js";
+import { Trials } from "./trials.js";
+
+const REFRESH_MS = 1000;
+const page = document.getElementById("task").dataset;
+const api = `/api/v1/jobs/${page.job}`;
+const trials = new Trials();
+const box = document.getElementById("chart");
+const empty = document.getElementById("chart-empty");
+const logScale = document.getElementById("chart-log");
+const chart = new Chart(box, document.getElementById("chart-key"), describe);
+
+function text(tag, content) {
+  const element = document.createElement(tag);
+  element.textContent = content;
+  return element;
+}
+
+function describe(trial) {
+  const result = trial.failure ? trial.failure.replaceAll("_", " ") : latency(trial.latency_us);
+  return [text("b", `Trial ${trial.number}: ${result}`), ...knobLines(trial.knobs).map((line) => text("div", line))];
+}
+
+function draw() {
+  const view = trials.ofTask(page.task);
+  empty.hidden = view.points.length > 0;
+  box.dataset.points = view.points.length;
+  if (view.points.length) chart.show(view);
+}
+
+logScale.addEventListener("change", () => chart.setLog(logScale.checked));
+
+let due = null;
+function refreshSoon() {
+  due ??= setTimeout(() => {
+    due = null;
+    refresh().catch(refreshSoon);
+  }, REFRESH_MS);
+}
+
+function listen() {
+  const source = new EventSource(`${api}/events?after=${page.lastEvent}`);
+  // A closed source does not come back by itself.
+  source.onerror = () => source.readyState === EventSource.CLOSED && setTimeout(listen, 3000);
+  source.addEventListener("trial", (event) => {
+    const trial = JSON.parse(event.data);
+    if (trial.task !== page.task || !trials.add(trial)) return;
+    draw();
+    refreshSoon();
+  });
+  source.addEventListener("end", () => {
+    source.close();
+    refreshSoon();
+  });
+}
+
+try {
+  await trials.load(`${api}/trials`, draw, { task: page.task });
+} catch {
+  empty.textContent = "The trials could not be read. Reload the page to try again.";
+}
+draw();
+if (page.liveJob) listen();
