@@ -14,7 +14,7 @@ COPY tuner tuner
 COPY service service
 COPY migrations migrations
 COPY examples examples
-RUN pip install --no-deps --no-build-isolation --editable . \
+RUN pip install --no-deps --no-build-isolation --editable '.[server]' \
     && useradd --create-home --uid 10001 tessera \
     && install --directory --owner tessera /data
 

@@ -9,7 +9,7 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 WORKERS ?= 2
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --no-deps --require-hashes
-INSTALL_SELF := $(PIP) install --no-deps --no-build-isolation --editable .
+INSTALL_SELF := $(PIP) install --no-deps --no-build-isolation --editable '.[server]'
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test lint format lock clean
@@ -38,7 +38,7 @@ format: $(VENV)/installed-dev ## Format the code and apply safe fixes
 	@$(BIN)/ruff format .
 
 # Pins and hashes come from PyPI alone: local indexes and folders of wheels must not leak into the files.
-LOCK := env -u PIP_FIND_LINKS $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
+LOCK := env -u PIP_FIND_LINKS $(BIN)/uv pip compile --quiet pyproject.toml --extra server --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links \
 	--custom-compile-command "make lock"
 

@@ -16,16 +16,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import metadata, version
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, get_args
-
-import numpy as np
+from typing import IO, TYPE_CHECKING, Any, get_args
 
 from tuner.bundle_texts import render_dockerfile, render_readme
 from tuner.errors import TesseraError
-from tuner.network_process import Sample
 from tuner.targets import TargetSpec, can_run
 from tuner.targets.spec import Module
+
+if TYPE_CHECKING:
+    from tuner.network_process import Sample
 
 BUNDLE_FORMAT = 1
 _MODULES: tuple[str, ...] = get_args(Module)
@@ -36,6 +37,9 @@ _LATER_FILES = (_SBOM, "CMakeLists.txt", "Dockerfile", "run.cc")
 
 # What the runtime imports, with its own dependencies; nothing else has to be on the device.
 _RUNTIME_PACKAGES = ("apache-tvm", "apache-tvm-ffi", "ml-dtypes", "numpy", "typing-extensions")
+
+RUNTIME_MODULES = ("tvm", "tvm_ffi", "numpy")
+"""What ``run.py`` imports of them."""
 
 # What a network on a GPU needs beside them: TVM's part for CUDA loads this version's libraries.
 _CUDA_PACKAGES = {"nvidia-cuda-runtime": "13.0.96"}
@@ -55,16 +59,17 @@ class BundleError(TesseraError):
 
 @dataclass(frozen=True, kw_only=True)
 class BundleCheck:
-    """What `verify_bundle` found; ``result`` is the JSON that the bundle's own ``run.py`` printed, if it ran: it does
-    not where the module is for other machines than this one."""
+    """What `verify_bundle` found; ``result`` is the JSON that the bundle's own ``run.py`` printed, if it ran, else
+    ``not_run`` says why not: the module is for other machines, or what it needs is not installed on this one."""
 
     ok: bool
     problems: tuple[str, ...]
     manifest: dict[str, Any]
     result: dict[str, Any] | None
+    not_run: str | None = None
 
     def as_dict(self) -> dict[str, object]:
-        return {"ok": self.ok, "problems": list(self.problems), "result": self.result}
+        return {"ok": self.ok, "problems": list(self.problems), "result": self.result, "not_run": self.not_run}
 
 
 def bundle_name(model_name: str, target_name: str) -> str:
@@ -181,8 +186,11 @@ def verify_bundle(bundle: Path, *, benchmark: bool = False) -> BundleCheck:
         folder = Path(directory)
         unpack_bundle(bundle, folder)
         problems = _file_problems(folder, manifest)
-        if problems or not _is_for_here(manifest):
-            return BundleCheck(ok=not problems, problems=tuple(problems), manifest=manifest, result=None)
+        why_not = None if problems else _why_not_here(manifest)
+        if problems or why_not:
+            return BundleCheck(
+                ok=not problems, problems=tuple(problems), manifest=manifest, result=None, not_run=why_not
+            )
         command = [sys.executable, "run.py", "--json", *(["--benchmark"] if benchmark else [])]
         done = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=_RUN_TIMEOUT_S, check=False
@@ -208,9 +216,13 @@ def target_of(manifest: Mapping[str, Any]) -> TargetSpec:
         raise BundleError("The manifest does not describe a target.") from error
 
 
-def _is_for_here(manifest: Mapping[str, Any]) -> bool:
-    """Whether this machine can run a bundle's module."""
-    return can_run(target_of(manifest)) and manifest.get("module") != "module.tar"
+def _why_not_here(manifest: Mapping[str, Any]) -> str | None:
+    """Why this machine cannot run a bundle's module; None where it can."""
+    target = target_of(manifest)
+    if not can_run(target) or manifest.get("module") == "module.tar":
+        return f"It is for {target.device}"
+    missing = [module for module in RUNTIME_MODULES if find_spec(module) is None]
+    return f"What its requirements.txt names is not installed here ({missing[0]})" if missing else None
 
 
 def unpack_bundle(bundle: Path, folder: Path) -> None:
@@ -243,6 +255,8 @@ def _file_problems(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
 
 def _samples_npz(samples: Sequence[Sample], reference: Sequence[Sample]) -> bytes:
     """Arrays ``input.NAME`` and ``output.NAME`` with a leading sample axis; ``np.savez`` writes constant dates."""
+    import numpy as np  # those who only read bundles may not have it
+
     arrays = {f"input.{name}": np.stack([sample[name] for sample in samples]) for name in samples[0]}
     arrays |= {f"output.{name}": np.stack([sample[name] for sample in reference]) for name in reference[0]}
     buffer = io.BytesIO()

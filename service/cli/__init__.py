@@ -24,6 +24,7 @@ _USAGE_CODES = frozenset(
         "no_device",
         "no_tracker",
         "wrong_target",
+        "server_not_installed",
     }
 )
 _UNREACHABLE_CODES = frozenset({"server_unreachable"})

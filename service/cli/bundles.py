@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.cli.installed import require_server
 from service.cli.options import AsJson, DataDir, OutDir, existing_file, load_settings, print_json
 
 if TYPE_CHECKING:
     from service.settings import Settings
 
+_RUNTIME_HINT = "Install what the bundle's requirements.txt names, or: pip install 'tessera[server]'"
 BundlePath = Annotated[Path, typer.Argument(help="A bundle (.tar.gz).", show_default=False)]
 
 
@@ -28,6 +30,9 @@ def run(
     ] = None,
 ) -> None:
     """Run a bundle's run.py; further options are passed on, such as --benchmark or --profile."""
+    from tuner.bundle import RUNTIME_MODULES
+
+    require_server("Running a bundle", modules=RUNTIME_MODULES, hint=_RUNTIME_HINT)
     on_board = [] if device is None else ["-m", "tuner.board_bundle", _tracker_with(device, bundle), device]
     with unpacked(bundle) as folder:
         program = [*on_board, str(folder)] if on_board else ["-P", str(folder / "run.py")]
@@ -74,8 +79,8 @@ def verify(
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Check the signature, every file's SHA-256, and the module's outputs on the samples. Exit status 1: something
-    differs."""
+    """Check the signature, every file's SHA-256, and the module's outputs on the samples where this machine can run
+    it. Exit status 1: something differs."""
     from tuner.bundle import verify_bundle
 
     signer = _signer(existing_file(bundle), key, load_settings(data_dir))
@@ -86,12 +91,12 @@ def verify(
         print(signer["told"])
         for problem in checked.problems:
             print(f"WRONG: {problem}")
-        verdict = "OK: {} is whole and agrees with its samples." if checked.ok else "{} is not right."
-        if checked.ok and checked.result is None:
-            verdict = (
-                f"OK: {{}} is whole. It is for {checked.manifest['target']['device']}, so that it was not run here."
-            )
-        print(verdict.format(bundle.name))
+        if not checked.ok:
+            print(f"{bundle.name} is not right.")
+        elif checked.not_run:
+            print(f"OK: {bundle.name} is whole. {checked.not_run}, so that it was not run.")
+        else:
+            print(f"OK: {bundle.name} is whole and agrees with its samples.")
     if not checked.ok:
         raise typer.Exit(1)
 

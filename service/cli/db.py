@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from service.cli.installed import require_server
 from service.cli.options import AsJson, DataDir, load_settings, print_json
 
 app = typer.Typer(help="The database's schema.", no_args_is_help=True)
@@ -12,6 +13,7 @@ app = typer.Typer(help="The database's schema.", no_args_is_help=True)
 @app.command("upgrade")
 def upgrade_database(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Bring the schema to the newest revision. `tessera serve` does so by itself."""
+    require_server("tessera db")
     from service.database import Database
     from service.database.upgrade import upgrade
 
@@ -31,6 +33,7 @@ def upgrade_database(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 @app.command("check")
 def check_database(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Exit status 1 when the schema is not the newest one."""
+    require_server("tessera db")
     from service.database import Database
     from service.database.upgrade import differences, read_revisions
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from service.cli.installed import require_server
 from service.cli.options import DataDir, connect, existing_file, print_table, say
 from service.cli.values import show_duration, show_us
 from service.errors import ServiceError
@@ -31,6 +32,7 @@ def demo(
     data_dir: DataDir = None,
 ) -> None:
     """Tune a small CNN that reads digits, and show what that changed. The last line is one JSON object."""
+    require_server("tessera demo")
     from service.cli.bundles import unpacked
     from service.cli.digits import accuracies
 

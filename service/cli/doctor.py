@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from service.cli.installed import require_server
 from service.cli.options import AsJson, DataDir, load_settings, print_json, print_table
 from service.cli.values import show_bytes
 
@@ -12,6 +13,7 @@ _ENOUGH_BYTES = 2 * 1024**3
 
 def doctor(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Look at what a server here would need. Exit status 1: something is missing."""
+    require_server("tessera doctor")
     import platform
     import shutil
     import sys

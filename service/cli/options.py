@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from service.cli.installed import require_server
 from service.errors import Invalid
 
 if TYPE_CHECKING:
@@ -71,6 +72,10 @@ def connect(url: str | None, token: str | None, data_dir: Path | None, *, runs_j
         with Client(wait_for_owner_url(settings), token=token) as client:
             yield client
         return
+    require_server(
+        "Without a server's address this command runs one itself, which",
+        hint="Name a server (--url, TESSERA_URL), or: pip install 'tessera[server]'",
+    )
     from service.embedded import serve_embedded
 
     if not runs_jobs:

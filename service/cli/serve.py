@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.cli.installed import require_server
 from service.cli.options import DataDir, load_settings
 from service.errors import DataDirInUse, ServiceError
 
@@ -23,6 +24,7 @@ def serve(
     max_parallel_jobs: Annotated[int | None, typer.Option(help="Jobs run at once (1).")] = None,
 ) -> None:
     """API, dashboard and engine on SQLite and local disk."""
+    require_server("tessera serve")
     from service.ownership import is_owned, owner_url
 
     settings = load_settings(data_dir, host=host, port=port, max_parallel_jobs=max_parallel_jobs)

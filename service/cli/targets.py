@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.cli.installed import require_server
 from service.cli.options import AsJson, DataDir, Token, Url, connect, existing_file, print_json, print_table
 from service.dashboard.figures import ago
 from tuner.targets import TargetSpec, find_target, read_targets
@@ -83,7 +85,7 @@ def add(
 
 
 def _fields(spec: TargetSpec) -> dict[str, object]:
-    return {name: value for name, value in spec.as_dict().items() if name != "fingerprint"}
+    return asdict(spec) | {"features": list(spec.features)}
 
 
 @devices.command("list")
@@ -121,6 +123,7 @@ def serve(
     import subprocess
     import sys
 
+    require_server("tessera devices serve")
     from tuner.board_setup import board_commands
 
     spec = find_target(target)

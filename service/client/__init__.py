@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from service.client.rest import Client, RequestFailed, ServerUnreachable
-from service.client.tessera import AsyncJob, AsyncTessera, Job, JobCancelled, JobFailed, Tessera
+from service.client.tessera import AsyncJob, AsyncTessera, ExporterNotInstalled, Job, JobCancelled, JobFailed, Tessera
 
 __all__ = [
     "AsyncJob",
     "AsyncTessera",
     "Client",
+    "ExporterNotInstalled",
     "Job",
     "JobCancelled",
     "JobFailed",

@@ -27,6 +27,8 @@ from tuner.errors import TesseraError
 
 DEFAULT_URL = "http://127.0.0.1:8765"
 _RETRIES = 5
+# What exporting imports: PyTorch, and what PyTorch needs for it without requiring it.
+_EXPORTERS = frozenset({"torch", "onnx", "onnxscript", "onnx_ir"})
 
 
 class JobFailed(TesseraError):
@@ -38,6 +40,13 @@ class JobFailed(TesseraError):
 class JobCancelled(TesseraError):
     code = "job_cancelled"
     hint = "Its records stay: the next job starts from them."
+
+
+class ExporterNotInstalled(TesseraError):
+    """`Tessera.export_torch` needs PyTorch, and onnxscript beside it since PyTorch 2.9."""
+
+    code = "exporter_not_installed"
+    hint = "pip install torch onnxscript"
 
 
 class Tessera:
@@ -92,13 +101,18 @@ class Tessera:
     ) -> ModelSchema:
         """Export a PyTorch module on this side and upload what comes out: the server never sees the module itself.
 
-        ``options`` are those of ``torch.onnx.export``.
+        ``options`` are those of ``torch.onnx.export``. Raises `ExporterNotInstalled`.
         """
-        import torch
-
         with tempfile.TemporaryDirectory(prefix="tessera-export-") as folder:
             path = Path(folder) / f"{name}.onnx"
-            torch.onnx.export(module, example_inputs, str(path), **{"external_data": False, **options})
+            try:
+                import torch
+
+                torch.onnx.export(module, example_inputs, str(path), **{"external_data": False, **options})
+            except ModuleNotFoundError as error:
+                if error.name not in _EXPORTERS:
+                    raise
+                raise ExporterNotInstalled(f"PyTorch cannot export here: {error.name} is not installed.") from error
             return self.upload(path)
 
     def job(self, job_id: str) -> Job:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -11,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import anyio
@@ -19,7 +22,15 @@ import uvicorn
 from pydantic import ValidationError
 
 from service.app import create_app
-from service.client import AsyncTessera, JobCancelled, JobFailed, RequestFailed, ServerUnreachable, Tessera
+from service.client import (
+    AsyncTessera,
+    ExporterNotInstalled,
+    JobCancelled,
+    JobFailed,
+    RequestFailed,
+    ServerUnreachable,
+    Tessera,
+)
 from service.client import rest as rest_client
 from service.settings import Settings
 from tests.service.conftest import FAKE_JOB
@@ -159,11 +170,32 @@ def test_the_quick_start_of_the_docs_runs(
 def test_a_pytorch_module_is_exported_on_this_side(url: str) -> None:
     import torch
 
-    module = torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.ReLU())
+    module = torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.ReLU()).eval()
     with Tessera(url) as tessera:
         model = tessera.export_torch(module, (torch.zeros(2, 8),), name="tiny")
         assert model.name == "tiny"
         assert tessera.tune(model, trials=8).wait(timeout_s=30).state == "succeeded"
+
+
+@pytest.mark.parametrize("lacking", ["torch", "onnxscript"])
+def test_what_exporting_lacks_is_named(monkeypatch: pytest.MonkeyPatch, lacking: str) -> None:
+    def export(*_: object, **__: object) -> None:
+        importlib.import_module("onnxscript")
+
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(onnx=SimpleNamespace(export=export)))
+    monkeypatch.setitem(sys.modules, lacking, None)
+    with pytest.raises(ExporterNotInstalled, match=f"{lacking} is not installed") as caught:
+        Tessera("http://127.0.0.1:9").export_torch(None, ())
+    assert (caught.value.code, caught.value.hint) == ("exporter_not_installed", "pip install torch onnxscript")
+
+
+def test_a_module_that_the_exported_one_lacks_is_another_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def export(*_: object, **__: object) -> None:
+        importlib.import_module("a_module_that_is_nowhere")
+
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(onnx=SimpleNamespace(export=export)))
+    with pytest.raises(ModuleNotFoundError, match="a_module_that_is_nowhere"):
+        Tessera("http://127.0.0.1:9").export_torch(None, ())
 
 
 @contextmanager

@@ -372,3 +372,10 @@ def test_a_bundle_for_another_machine_is_checked_and_not_run(
     assert (checked.ok, checked.result) == (True, None)
     changed = repack(bundle, tmp_path / "changed.tar.gz", {"module.tar": b"something else"})
     assert verify_bundle(changed).problems == ("module.tar was changed: its SHA-256 is not the manifest's",)
+
+
+def test_a_bundle_is_not_run_where_there_is_no_runtime(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tvm", None)
+    checked = verify_bundle(bundle)
+    assert (checked.ok, checked.result) == (True, None)
+    assert "requirements.txt names is not installed here (tvm)" in str(checked.not_run)
