@@ -36,11 +36,21 @@ PAGES = (
 )
 
 
-def _addresses(site: Site) -> Iterator[tuple[str, str]]:
+def addresses(site: Site) -> Iterator[tuple[str, str]]:
+    """Name and address of every page."""
     ids = {**site.jobs, "convolutional": site.models["convolutional"]}
     for path in (*PAGES, *(f"/jobs/{{{name}}}" for name in JOBS)):
         name = re.sub(r"[^a-z0-9]+", "-", path).strip("-") or "jobs"
         yield name, path.format_map(ids)
+
+
+def settle(page: Page, name: str) -> None:
+    """Waits for what a page shows only after it has loaded."""
+    expect(page.locator("h1")).to_be_visible()
+    if name.startswith("jobs-") and not name.endswith("trials"):
+        expect(page.locator("#chart")).to_have_attribute("data-points", re.compile(r"\d+"))
+    elif name.startswith("new-model"):
+        expect(page.locator("#preflight .preflight-grid")).to_be_visible(timeout=60_000)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -49,13 +59,9 @@ def test_every_page_is_quiet_and_fits(site: Site, browser: Browser, watch: Watch
     folder = RESULTS / "pages"
     folder.mkdir(parents=True, exist_ok=True)
     with open_page(browser, watch, base_url=site.url, size=size, scheme=scheme) as page:
-        for name, address in _addresses(site):
+        for name, address in addresses(site):
             page.goto(address)
-            expect(page.locator("h1")).to_be_visible()
-            if name.startswith("jobs-") and not name.endswith("trials"):
-                expect(page.locator("#chart")).to_have_attribute("data-points", re.compile(r"\d+"))
-            elif name.startswith("new-model"):
-                expect(page.locator("#preflight .preflight-grid")).to_be_visible(timeout=60_000)
+            settle(page, name)
             too_wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             page.screenshot(path=folder / f"{name}-{size}-{scheme}.png", full_page=True)
             assert too_wide == 0, f"{name} scrolls sideways at {SIZES[size][0]} px"
