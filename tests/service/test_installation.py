@@ -54,11 +54,8 @@ def test_the_modules_are_those_of_the_extra() -> None:
     names = {Requirement(text).name for text in settings["project"]["optional-dependencies"]["server"]}
     modules = settings["tool"]["deptry"]["package_module_name_map"]
     assert {modules.get(name, name.replace("-", "_")) for name in names} == set(SERVER_MODULES)
-    (contract,) = [
-        each
-        for each in settings["tool"]["importlinter"]["contracts"]
-        if each.get("source_modules") == ["service.client"]
-    ]
+    contracts = settings["tool"]["importlinter"]["contracts"]
+    (contract,) = [each for each in contracts if each.get("source_modules") == ["service.client"]]
     # Those two are not imported by anything: zig is run, and FastAPI loads the parser of forms.
     assert set(contract["forbidden_modules"]) == set(SERVER_MODULES) - {"ziglang", "python_multipart"}
 
