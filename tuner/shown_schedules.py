@@ -38,6 +38,7 @@ def shown_schedules(
 
         key, name
         chosen_by      records, cost_model, analytic or none (`Plan.chosen_by`)
+        knobs          of the record, {} where it was chosen by something else
         before, after  {"script": TVMScript, "cut": whether its end is missing}; ``after`` None without a schedule
         parameters     what the function is given (`tuner.loop_nest.parameters`)
         nest           its loops (`tuner.loop_nest.loop_nest`), the first 500 lines; ``nest_cut`` where there are more
@@ -61,7 +62,8 @@ def shown_schedules(
         if room < 0:
             log(f"{name} and what follows it are not shown: the schedules are too long")
             break
-        shown.append({"key": key, "name": name, "chosen_by": chosen_by[name], **described})
+        knobs = winner.knobs if winner else {}
+        shown.append({"key": key, "name": name, "chosen_by": chosen_by[name], "knobs": knobs, **described})
     return shown
 
 

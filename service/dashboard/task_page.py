@@ -55,6 +55,7 @@ def show_task(request: Request, job_id: str, task_key: str) -> Response:
         "importance": knob_importance(trials),
         "least_trials": LEAST_TRIALS,
         "schedule": schedule,
+        "knobs": (schedule["knobs"] if schedule else {}) or task.knobs,
         "chosen_by": _CHOSEN_BY.get(schedule["chosen_by"], "") if schedule else "",
         "boxes": boxes(schedule["nest"]) if schedule else (),
         "buffers": _buffers(schedule) if schedule else (),

@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from service.dashboard.importance import knob_importance
 from service.dashboard.nest import boxes, diff
 from service.database.tables import Task
+from service.job_process import store_schedules
 from service.jobs import queue
 from service.jobs.states import JobState
 from service.services import Services
@@ -142,6 +143,12 @@ def test_a_finished_job_shows_loops_buffers_scripts_and_knobs(client: TestClient
     assert "2 strips, 3 rows kept in each" in rings
     assert "There is no difference to show" in rings
     assert "kept no schedule of this task" in show(client, job, "task3")
+
+
+def test_a_schedule_that_was_not_shipped_is_said_to_be(client: TestClient, services: Services, job: str) -> None:
+    store_schedules(services.database, services.blobs, job, SCHEDULES)
+    queue.finish(services.database, job, JobState.SUCCEEDED, outcome="no_improvement")
+    assert "The bundle holds the untuned build" in show(client, job)
 
 
 def test_the_schedules_are_an_artifact(client: TestClient, services: Services, job: str) -> None:
