@@ -19,6 +19,9 @@ PAGES = (
     "/new",
     "/new?model={convolutional}",
     "/models",
+    "/models/{convolutional}",
+    "/models/{dynamic_sides}",
+    "/models/{convolutional}/graph",
     "/targets",
     "/cost-models",
     "/cost-models/host",
@@ -33,7 +36,7 @@ PAGES = (
 
 
 def _addresses(site: Site) -> Iterator[tuple[str, str]]:
-    ids = {**site.jobs, "convolutional": site.models["convolutional"]}
+    ids = {**site.jobs, **{name: site.models[name] for name in ("convolutional", "dynamic_sides")}}
     for path in (*PAGES, *(f"/jobs/{{{name}}}" for name in JOBS)):
         name = re.sub(r"[^a-z]+", "-", path).strip("-") or "jobs"
         yield name, path.format_map(ids)
@@ -50,6 +53,8 @@ def test_every_page_is_quiet_and_fits(site: Site, browser: Browser, watch: Watch
             expect(page.locator("h1")).to_be_visible()
             if name.startswith("jobs-") and not name.endswith("trials"):
                 expect(page.locator("#chart")).to_have_attribute("data-points", re.compile(r"\d+"))
+            elif name.endswith("-graph"):
+                expect(page.locator("#canvas .edge-path").first).to_be_visible(timeout=30_000)
             elif name.startswith("new-model"):
                 expect(page.locator("#preflight .preflight-grid")).to_be_visible(timeout=60_000)
             too_wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
