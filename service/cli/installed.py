@@ -24,6 +24,7 @@ SERVER_MODULES = (
     "fastapi_problem",
     "jinja2",
     "markupsafe",
+    "netron",
     "prometheus_client",
     "python_multipart",
     "sqlalchemy",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
 from service.api.schemas import CheckReport, Measure
-from service.dashboard.pages import PageRoute, render, services_of
+from service.dashboard.pages import PageRoute, by_count, render, services_of
 from service.dashboard.start_form import StartForm, shape_fields
 from service.errors import Invalid, ServiceError, TooLarge, status_of
 from service.jobs.commands import create_job
@@ -116,7 +116,7 @@ def _start_page(
         "refusal": refusal,
         "report": facts,
         "checked": report is not None or refusal is not None,
-        "operators": _by_count(counted),
+        "operators": by_count(counted),
         "shapes": shape_fields(model, form),
     }
     return render("start.html", context, status=status_of(error) if error else 200, here="/new")
@@ -131,13 +131,6 @@ def _upload_page(services: Services, error: TesseraError | None = None) -> Respo
         "error": error,
     }
     return render("new.html", context, status=status_of(error) if error else 200, here="/new")
-
-
-def _by_count(operators: Any) -> list[tuple[str, int]]:
-    """Operators with how many nodes use them, the most frequent first."""
-    if not isinstance(operators, dict):
-        return []
-    return sorted(((str(name), int(nodes)) for name, nodes in operators.items()), key=lambda each: (-each[1], each[0]))
 
 
 def _refuse_too_large(request: Request, limit_bytes: int) -> None:

@@ -24,10 +24,8 @@ from tuner.errors import TesseraError
 _HERE = Path(__file__).resolve().parent
 STATIC_DIR = _HERE / "static"
 # Everything comes from this server; no inline script or style, no frame around a page, forms only back to us.
+CONTENT_POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
 SECURITY_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
-    ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
@@ -45,10 +43,13 @@ def services_of(request: Request) -> Services:
     return services
 
 
-def render(template: str, context: dict[str, Any], *, status: int = 200, here: str = "") -> HTMLResponse:
+def render(
+    template: str, context: dict[str, Any], *, status: int = 200, here: str = "", policy: str = CONTENT_POLICY
+) -> HTMLResponse:
     """A page; ``here`` marks the entry of the navigation that it belongs to."""
     page = _templates.get_template(template).render({"here": here, **context})
-    return HTMLResponse(page, status_code=status, headers=SECURITY_HEADERS)
+    headers = {"Content-Security-Policy": policy, **SECURITY_HEADERS}
+    return HTMLResponse(page, status_code=status, headers=headers)
 
 
 def error_page(error: TesseraError, *, status: int) -> HTMLResponse:
@@ -101,6 +102,13 @@ class PageRoute(APIRoute):
                 return error_page(_FAILED, status=500)
 
         return handle_with_pages
+
+
+def by_count(operators: object) -> list[tuple[str, int]]:
+    """Operators with how many nodes use them, the most frequent first."""
+    if not isinstance(operators, dict):
+        return []
+    return sorted(((str(name), int(nodes)) for name, nodes in operators.items()), key=lambda each: (-each[1], each[0]))
 
 
 def _dims(shape: list[int | str | None]) -> str:

@@ -1,5 +1,5 @@
-"""The dashboard's router: the lists here; comparing, a cost model, a job, a new job, records and settings in modules
-of their own."""
+"""The dashboard's router: the lists here; comparing, a cost model, a job, models, Netron's files, a new job, records
+and settings in modules of their own."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from service.dashboard import (
     compare_page,
     cost_model_pages,
     job_pages,
+    model_pages,
+    netron,
     new_pages,
     record_pages,
     settings_pages,
@@ -23,7 +25,6 @@ from service.dashboard.sparkline import sparkline
 from service.jobs.states import JobState
 from service.queries.cost_models import list_cost_models
 from service.queries.jobs import count_jobs, list_jobs, targets_of_jobs
-from service.queries.models import list_models
 from service.queries.targets import all_targets, list_devices
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
@@ -64,13 +65,6 @@ def show_jobs(
     return render("jobs.html", context, here="/")
 
 
-@router.get("/models")
-def show_models(request: Request, cursor: Cursor = None) -> Response:
-    page = list_models(services_of(request).database, cursor=cursor)
-    context = {"models": page.items, "next_cursor": page.next_cursor, "cursor": cursor}
-    return render("models.html", context, here="/models")
-
-
 @router.get("/targets")
 def show_targets(request: Request) -> Response:
     database = services_of(request).database
@@ -100,6 +94,8 @@ def _summary(counted: dict[JobState, int]) -> str:
 router.include_router(compare_page.router)
 router.include_router(cost_model_pages.router)
 router.include_router(job_pages.router)
+router.include_router(model_pages.router)
+router.include_router(netron.router)
 router.include_router(new_pages.router)
 router.include_router(record_pages.router)
 router.include_router(settings_pages.router)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -21,6 +22,13 @@ def list_artifacts(database: Database, job_id: str) -> list[ArtifactSchema]:
         find_job(session, job_id)
         rows = session.scalars(select(Artifact).where(Artifact.job_id == job_id).order_by(Artifact.id)).all()
     return [_schema(row) for row in sorted(rows, key=lambda row: row.kind != "bundle")]
+
+
+def bundles_of_jobs(database: Database, job_ids: Sequence[str]) -> dict[str, ArtifactSchema]:
+    """The bundle of each of these jobs that has one."""
+    query = select(Artifact).where(Artifact.job_id.in_(job_ids), Artifact.kind == "bundle")
+    with database.read() as session:
+        return {row.job_id: _schema(row) for row in session.scalars(query)}
 
 
 def get_artifact(database: Database, artifact_id: str) -> ArtifactSchema:

@@ -89,10 +89,29 @@ def targets_of_jobs(database: Database) -> list[str]:
         return list(session.scalars(select(Job.target).distinct().order_by(Job.target)))
 
 
-def count_jobs(database: Database) -> dict[JobState, int]:
-    """How many jobs are in each state."""
+def fastest_job(database: Database, *, model_id: str) -> JobSchema | None:
+    """The job whose bundle is the fastest of those measured end to end, on whatever target."""
+    query = select(Job, Model.name).join(Model, Model.id == Job.model_id).where(Job.model_id == model_id)
+    query = query.where(Job.state == JobState.SUCCEEDED.value, Job.best_measured, Job.best_us.is_not(None))
     with database.read() as session:
-        counted = session.execute(select(Job.state, func.count()).group_by(Job.state)).all()
+        row = session.execute(query.order_by(Job.best_us, Job.id).limit(1)).first()
+        return _schema(session, row[0], row[1]) if row else None
+
+
+def last_preflight(database: Database, *, model_id: str) -> dict[str, Any] | None:
+    """What the newest job of the model that was checked found in it."""
+    query = select(Job.preflight).where(Job.model_id == model_id, Job.preflight.is_not(None))
+    with database.read() as session:
+        return session.scalar(query.order_by(Job.id.desc()).limit(1))
+
+
+def count_jobs(database: Database, *, model_id: str | None = None) -> dict[JobState, int]:
+    """How many jobs are in each state."""
+    query = select(Job.state, func.count()).group_by(Job.state)
+    if model_id:
+        query = query.where(Job.model_id == model_id)
+    with database.read() as session:
+        counted = session.execute(query).all()
     return dict.fromkeys(JobState, 0) | {JobState(state): count for state, count in counted}
 
 

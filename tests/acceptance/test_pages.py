@@ -19,6 +19,9 @@ PAGES = (
     "/new",
     "/new?model={convolutional}",
     "/models",
+    "/models/{convolutional}",
+    "/models/{dynamic_sides}",
+    "/models/{convolutional}/graph",
     "/targets",
     "/cost-models",
     "/cost-models/host",
@@ -38,7 +41,7 @@ PAGES = (
 
 def addresses(site: Site) -> Iterator[tuple[str, str]]:
     """Name and address of every page."""
-    ids = {**site.jobs, "convolutional": site.models["convolutional"]}
+    ids = {**site.jobs, **{name: site.models[name] for name in ("convolutional", "dynamic_sides")}}
     for path in (*PAGES, *(f"/jobs/{{{name}}}" for name in JOBS)):
         name = re.sub(r"[^a-z0-9]+", "-", path).strip("-") or "jobs"
         yield name, path.format_map(ids)
@@ -49,6 +52,8 @@ def settle(page: Page, name: str) -> None:
     expect(page.locator("h1")).to_be_visible()
     if name.startswith("jobs-") and not name.endswith("trials"):
         expect(page.locator("#chart")).to_have_attribute("data-points", re.compile(r"\d+"))
+    elif name.endswith("-graph"):
+        expect(page.locator("#canvas .edge-path").first).to_be_visible(timeout=30_000)
     elif name.startswith("new-model"):
         expect(page.locator("#preflight .preflight-grid")).to_be_visible(timeout=60_000)
 
