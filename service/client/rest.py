@@ -38,9 +38,9 @@ _CONNECT_S = 5.0
 _READ_S = 600.0
 # The server sends a ping every 15 s; a stream that is silent for longer is dead.
 _STREAM_READ_S = 40.0
-_RECONNECTS = 30
-_RECONNECT_WITHIN_S = 2.0
-# Between two attempts of a request: twice as long each time. A server says for how long it is busy.
+# A server that is started again is there within seconds; this many attempts in a row last for over a minute.
+_RECONNECTS = 12
+# Between two attempts: twice as long each time. A server says for how long it is busy.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 10.0
 _BUSY = frozenset({429, 502, 503, 504})
 
@@ -178,7 +178,8 @@ class Client:
         """``(kind, data)`` of every event as it happens, until the job has ended; a broken stream is resumed."""
         failures = 0
         while True:
-            broken: httpx2.TransportError = httpx2.RemoteProtocolError("the stream ended before the job")
+            # A server that is stopped ends its streams in good order.
+            problem: TesseraError = ServerUnreachable(f"The server at {self.url} closed the stream.")
             try:
                 for event_id, kind, data in self._sse(job_id, after):
                     failures = 0
@@ -187,11 +188,15 @@ class Client:
                         return
                     yield kind, data
             except httpx2.TransportError as error:
-                broken = error
+                problem = self._unreachable(error)
+            except RequestFailed as error:
+                if error.status not in _BUSY:
+                    raise
+                problem = error
             failures += 1
             if failures > _RECONNECTS:
-                raise self._unreachable(broken)
-            time.sleep(min(_RECONNECT_WITHIN_S, 0.05 * 2**failures))
+                raise problem
+            time.sleep(min(_FIRST_PAUSE_S * 2 ** (failures - 1), _LONGEST_PAUSE_S))
 
     def _sse(self, job_id: str, after: int) -> Iterator[tuple[int, str, dict[str, Any]]]:
         headers = {"Last-Event-ID": str(after), "Accept": "text/event-stream"}

@@ -1,74 +1,130 @@
-"""A proxy in front of a server that cuts its event streams."""
+"""A proxy that cuts event streams in the middle: after so many bytes or so much time, by a seed."""
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import random
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
-_CHUNK_BYTES = 512
+_CHUNK_BYTES = 2**16
+# A browser waits 3 s before it comes back, unless the stream says otherwise.
+_RETRY = b"retry: 20\n\n"
+_BYTES = (1, 3000)
+_SECONDS = (0.0, 0.25)
 
 
-@dataclass
 class Cutter:
-    """Forwards connections to ``port``. Of the first ``most`` event streams each is cut after a random number of bytes,
-    mostly in the middle of an event."""
+    """Passes everything on to a server on this machine and cuts ``cuts`` of its event streams; `done` is set then.
 
-    port: int
-    most: int
-    generator: random.Random
-    cuts: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    Half of the cuts are resets, half are closed connections; most fall into the middle of an event.
+    """
 
-    def serve(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
+    def __init__(self, port: int, *, cuts: int, seed: int) -> None:
+        self.cuts = 0
+        self.done = threading.Event()
+        self.url = ""
+        self._port = port
+        self._wanted = cuts
+        self._random = random.Random(seed)
+        self._serving: set[asyncio.Task[None]] = set()
+
+    async def run(self, started: threading.Event, stop: asyncio.Event) -> None:
+        async with await asyncio.start_server(self._serve, "127.0.0.1", 0) as server:
+            self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            started.set()
+            await stop.wait()
+            for task in self._serving:
+                task.cancel()
+            await asyncio.gather(*self._serving, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        streams = asyncio.Event()
+        passing = [
+            asyncio.create_task(_pass_requests(reader, server_writer, streams)),
+            asyncio.create_task(self._answer(server_reader, writer, streams)),
+        ]
+        try:
+            await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in passing:
+                task.cancel()
+            await asyncio.gather(*passing, return_exceptions=True)
+            for each in (writer, server_writer):
+                each.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, streams: asyncio.Event) -> None:
+        while data := await reader.read(_CHUNK_BYTES):
+            if streams.is_set():
+                await self._stream(data, reader, writer)
                 return
-            threading.Thread(target=self._forward, args=(client,), daemon=True).start()
+            writer.write(data)
+            await writer.drain()
 
-    def _forward(self, client: socket.socket) -> None:
-        with client, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)) as server:
-            up = threading.Thread(target=self._up, args=(client, server), daemon=True)
-            up.start()
-            left: int | None = None
-            while data := server.recv(_CHUNK_BYTES):
-                if b"text/event-stream" in data:
-                    left = self._bytes_until_cut()
-                if left is not None:
-                    data, left = data[:left], left - len(data)
-                client.sendall(data)
-                if left is not None and left <= 0:
-                    with self.lock:
-                        self.cuts += 1
-                    break
-            # Closing alone would wait for the other thread, which reads.
-            client.shutdown(socket.SHUT_RDWR)
+    async def _stream(self, data: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while b"\r\n\r\n" not in data:
+            data += await reader.readexactly(1)
+        head, _, body = data.partition(b"\r\n\r\n")
+        assert b"transfer-encoding: chunked" in head.lower(), "an event stream has no known length"
+        writer.write(head + b"\r\n\r\n" + b"%x\r\n%b\r\n" % (len(_RETRY), _RETRY))
+        left = self._random.randint(*_BYTES)
+        deadline = asyncio.get_running_loop().time() + self._random.uniform(*_SECONDS)
+        resets = self._random.random() < 0.5
+        while self.cuts < self._wanted:
+            writer.write(body[:left])
+            await writer.drain()
+            left -= len(body)
+            if left <= 0:
+                break
+            try:
+                async with asyncio.timeout_at(deadline):
+                    body = await reader.read(_CHUNK_BYTES)
+            except TimeoutError:
+                break
+            if not body:
+                return
+        else:
+            writer.write(body)
+            while body := await reader.read(_CHUNK_BYTES):
+                writer.write(body)
+                await writer.drain()
+            return
+        self.cuts += 1
+        if self.cuts == self._wanted:
+            self.done.set()
+        if resets:
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
-    def _bytes_until_cut(self) -> int | None:
-        with self.lock:
-            return self.generator.randrange(300, 4000) if self.cuts < self.most else None
 
-    def _up(self, client: socket.socket, server: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := client.recv(_CHUNK_BYTES):
-                server.sendall(data)
+async def _pass_requests(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, streams: asyncio.Event) -> None:
+    while data := await reader.read(_CHUNK_BYTES):
+        line = data.partition(b"\r\n")[0].split(b" ")
+        if line[0] == b"GET" and line[1].partition(b"?")[0].endswith(b"/events"):
+            streams.set()
+        writer.write(data)
+        await writer.drain()
 
 
 @contextmanager
-def cutting(port: int, *, most: int, seed: int) -> Iterator[tuple[str, Cutter]]:
-    """The proxy's URL, and what it did so far."""
-    cutter = Cutter(port=port, most=most, generator=random.Random(seed))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=cutter.serve, args=(listener,), daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}", cutter
-        finally:
-            # Wakes the accept, which closing alone does not.
-            with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
+def cutting(port: int, *, cuts: int, seed: int) -> Iterator[Cutter]:
+    """A cutter before the server on that port, in a thread of its own."""
+    cutter = Cutter(port, cuts=cuts, seed=seed)
+    started, stop, loop = threading.Event(), asyncio.Event(), asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_until_complete, args=(cutter.run(started, stop),), daemon=True)
+    thread.start()
+    assert started.wait(10), "the proxy did not start"
+    try:
+        yield cutter
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(10)
+        loop.close()

@@ -225,8 +225,16 @@ def tune(services: Services, job_id: str, reporter: JobReporter, *, trials: int,
 
 def measure_one(services: Services, job_id: str, *, number: int, latency_us: float) -> None:
     """One more trial of the first task, stored and told."""
+    store_one(services, job_id, number=number, latency_us=latency_us)
+    tell_one(services, job_id, number=number, latency_us=latency_us)
+
+
+def store_one(services: Services, job_id: str, *, number: int, latency_us: float) -> None:
     knobs = _knobs(random.Random(number))
     DatabaseRecordStore(services.database, job_id).add([_record("workload0", latency_us, None, knobs)])
+
+
+def tell_one(services: Services, job_id: str, *, number: int, latency_us: float) -> None:
     JobReporter(services.database, job_id).emit(
         TrialMeasured(
             number=number,
@@ -235,7 +243,7 @@ def measure_one(services: Services, job_id: str, *, number: int, latency_us: flo
             failure=None,
             task_best_us=latency_us,
             estimated_us=latency_us * 4 + 5000,
-            knobs=knobs,
+            knobs=_knobs(random.Random(number)),
         )
     )
 

@@ -271,6 +271,19 @@ def test_an_upload_is_sent_again_whole_and_a_restored_version_is_not(pauses: lis
         assert len(seen) == 1
 
 
+def test_a_stream_that_does_not_come_back_is_given_up_after_a_minute(pauses: list[float]) -> None:
+    with stumbling([None, 503]) as (url, seen), Tessera(url) as tessera:  # then streams that end before the job does
+        with pytest.raises(ServerUnreachable, match="closed the stream"):
+            list(tessera.client.events("a-job"))
+        assert seen == ["GET /api/v1/jobs/a-job/events"] * 13
+    assert pauses[:6] == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0]
+    assert 60 < sum(pauses) < 90
+    with stumbling([404]) as (url, seen), Tessera(url) as tessera:
+        with pytest.raises(RequestFailed):
+            list(tessera.client.events("no-such-job"))
+        assert len(seen) == 1
+
+
 def test_nothing_there_says_how_to_start_it(pauses: list[float]) -> None:
     with pytest.raises(ServerUnreachable) as caught:
         Tessera("http://127.0.0.1:9").jobs()

@@ -7,13 +7,19 @@ const PAGE = 10000;
 export class Trials {
   constructor() {
     this.list = [];
-    this.numbers = new Set();
+    this.known = new Map();
   }
 
-  // True when the trial is new. Streams repeat events after a reconnection.
+  // True when the trial says something new. Streams repeat events after a reconnection; and a trial that was read
+  // right after it was stored becomes whole only with its event, which says what it means for its task and the network.
   add(trial) {
-    if (this.numbers.has(trial.number)) return false;
-    this.numbers.add(trial.number);
+    const known = this.known.get(trial.number);
+    if (known) {
+      if (known.task_best_us != null || trial.task_best_us == null) return false;
+      Object.assign(known, trial);
+      return true;
+    }
+    this.known.set(trial.number, trial);
     const last = this.list.at(-1);
     this.list.push(trial);
     if (last && last.number > trial.number) this.list.sort((a, b) => a.number - b.number);
