@@ -54,7 +54,7 @@ def test_every_page_is_quiet_and_fits(site: Site, browser: Browser, watch: Watch
             if name.startswith("jobs-") and not name.endswith("trials"):
                 expect(page.locator("#chart")).to_have_attribute("data-points", re.compile(r"\d+"))
             elif name.endswith("-graph"):
-                expect(page.locator("#canvas .edge-path").first).to_be_visible(timeout=30_000)
+                expect(page.locator("#canvas .node-item-type").first).to_be_visible(timeout=30_000)
             elif name.startswith("new-model"):
                 expect(page.locator("#preflight .preflight-grid")).to_be_visible(timeout=60_000)
             too_wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
