@@ -61,7 +61,11 @@ def delete_model(services: Services, model_id: str) -> None:
     with services.database.write() as session:
         model = find_model(session, model_id)
         if session.scalar(select(Job.id).where(Job.model_id == model.id).limit(1)) is not None:
-            raise Conflict("Jobs use this model.", code="model_in_use", hint="Delete the jobs of the model first.")
+            raise Conflict(
+                "Jobs use this model.",
+                code="model_in_use",
+                hint="Delete the jobs of the model first, each with DELETE /api/v1/jobs/{id}.",
+            )
         session.delete(model)
         session.flush()
         delete_unreferenced(session, services.blobs, [model.id])

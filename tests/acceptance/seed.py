@@ -27,6 +27,7 @@ from tuner.events import (
     DriftMeasured,
     Finished,
     Log,
+    Preflight,
     Progress,
     Stage,
     StageStarted,
@@ -106,6 +107,10 @@ def add_jobs(services: Services, models: dict[str, str]) -> dict[str, str]:
     cancel_job(services, jobs["cancelling"])
 
     reporter = start("running", "convolutional", trials=256)
+    operators = {"Flatten": 1, "Conv": 2}
+    reporter.emit(
+        Preflight(report={"operators": operators, "flops": 2.3e8, "weights_bytes": 2048, "peak_activation_bytes": 9216})
+    )
     tune(services, jobs["running"], reporter, trials=128, total=256)
 
     jobs["queued"] = create_job(services, JobCreate(model_id=models[LONG_NAME], trials=512)).job.id

@@ -185,6 +185,8 @@ def test_a_models_page_tells_its_jobs_and_bundles(site: Site, page: Page) -> Non
     page.get_by_role("link", name="The model").click()
     expect(page.get_by_role("heading", name="convolutional")).to_be_visible()
     expect(page.locator(".facts")).to_contain_text("image float32 1×3×16×16")
+    expect(page.locator(".facts")).to_contain_text("230 MFLOP")
+    expect(page.locator("#operators li")).to_have_text(["Conv 2", "Flatten 1"])
 
 
 def test_a_model_in_use_stays_and_one_without_jobs_goes(site: Site, browser: Browser) -> None:
@@ -193,7 +195,7 @@ def test_a_model_in_use_stays_and_one_without_jobs_goes(site: Site, browser: Bro
     with open_page(browser, watch, base_url=site.url, size="phone") as page:
         page.goto(f"/models/{site.models['convolutional']}")
         page.get_by_role("button", name="Delete model").click()
-        expect(page.locator("#delete-error")).to_contain_text("Delete the jobs of the model first.")
+        expect(page.locator("#delete-error")).to_contain_text("Delete the jobs of the model first")
         expect(page.locator("#delete-error code")).to_have_text("model_in_use")
         expect(page.locator("#jobs tr")).to_have_count(5)
         page.goto(f"/models/{unused}")

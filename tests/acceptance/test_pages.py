@@ -53,7 +53,7 @@ def settle(page: Page, name: str) -> None:
     if name.startswith("jobs-") and not name.endswith("trials"):
         expect(page.locator("#chart")).to_have_attribute("data-points", re.compile(r"\d+"))
     elif name.endswith("-graph"):
-        expect(page.locator("#canvas .edge-path").first).to_be_visible(timeout=30_000)
+        expect(page.locator("#canvas .node-item-type").first).to_be_visible(timeout=30_000)
     elif name.startswith("new-model"):
         expect(page.locator("#preflight .preflight-grid")).to_be_visible(timeout=60_000)
 
