@@ -175,6 +175,14 @@ function ready(view) {
   tools.disabled = false;
 }
 
+// What is in the middle stays there where a panel opens beside the graph.
+const target = document.getElementById("target");
+let width = target.clientWidth;
+new ResizeObserver(() => {
+  target.scrollLeft += (width - target.clientWidth) / 2;
+  width = target.clientWidth;
+}).observe(target);
+
 // Documentation of operators has links to elsewhere: followed on a click only, and beside the graph.
 document.getElementById("sidebar").addEventListener("click", (event) => {
   const link = event.target.closest("a[href]");
