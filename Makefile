@@ -12,10 +12,10 @@ INSTALL := $(PIP) install --no-deps --require-hashes
 INSTALL_SELF := $(PIP) install --no-deps --no-build-isolation --editable '.[server]'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format lock clean
+.PHONY: help demo serve test lint format screenshots lock clean
 
 help: ## Show the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/installed ## Tune the shipped example end to end and show the result (under 4 minutes)
 	@$(BIN)/tessera demo
@@ -36,6 +36,9 @@ lint: $(VENV)/installed-dev ## Check style, types, layers and dependencies
 format: $(VENV)/installed-dev ## Format the code and apply safe fixes
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
+
+screenshots: $(VENV)/installed-dev ## Photograph every page into docs/images, after small real jobs (needs Chromium)
+	@$(BIN)/python -m tests.acceptance.screenshots
 
 # Pins and hashes come from PyPI alone: local indexes and folders of wheels must not leak into the files.
 LOCK := env -u PIP_FIND_LINKS $(BIN)/uv pip compile --quiet pyproject.toml --extra server --universal --python-version 3.11 \

@@ -13,6 +13,7 @@ import typer
 from service.app import create_app
 from service.cli.app import app
 from service.settings import Settings
+from tests.acceptance.screenshots import OTHERWISE, PICTURES, name_of
 from tuner.events import Event
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -127,6 +128,12 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
         assert target.exists(), f"{link} in {page.name}"
         if anchor:
             assert anchor in {_anchor(title) for title in re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)}
+
+
+def test_every_picture_is_made_by_the_command() -> None:
+    made = {name_of(picture, "wide", "light") for picture in PICTURES} | {name_of(*shot) for shot in OTHERWISE}
+    assert {path.name for path in (DOCS / "images").iterdir()} == made
+    assert sum(path.stat().st_size for path in (DOCS / "images").iterdir()) < 1_500_000
 
 
 def _anchor(title: str) -> str:

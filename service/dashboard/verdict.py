@@ -117,6 +117,8 @@ def progress_line(job: JobSchema) -> str:
         return place + resumes
     if job.state == JobState.CANCELLING:
         return "Cancelling: its processes are being ended."
+    if job.outcome == "unmeasured":
+        return "Built without measuring."
     parts = []
     done, total = job.progress.trials_done, job.progress.trials_total
     if total:

@@ -23,7 +23,7 @@ from tests.acceptance import seed
 CHROMIUM = Path(os.environ.get("TESSERA_TEST_CHROMIUM", "/usr/bin/chromium"))
 RESULTS = Path(__file__).resolve().parents[2] / "test-results"
 SIZES = {"wide": (1440, 900), "phone": (390, 844)}
-_FLAGS = (
+FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -66,7 +66,7 @@ def browser() -> Iterator[Browser]:
     if not CHROMIUM.exists():
         pytest.skip(f"needs Chromium at {CHROMIUM} (Debian's package chromium)")
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(_FLAGS))
+        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS))
         yield chromium
         chromium.close()
 
@@ -141,11 +141,13 @@ def open_page(
     size: str = "wide",
     scheme: str = "light",
     scripts: bool = True,
+    scale: int = 1,
 ) -> Iterator[Page]:
     width, height = SIZES[size]
     context = browser.new_context(
         base_url=base_url,
         viewport={"width": width, "height": height},
+        device_scale_factor=scale,
         color_scheme="dark" if scheme == "dark" else "light",
         java_script_enabled=scripts,
         reduced_motion="reduce",

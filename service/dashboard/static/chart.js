@@ -173,10 +173,6 @@ export class Chart {
     ctx.font = `${11 * ratio}px system-ui, sans-serif`;
     ctx.textAlign = "left";
     ctx.textBaseline = "alphabetic";
-    ctx.lineJoin = "round";
-    ctx.lineWidth = 3 * ratio;
-    ctx.strokeStyle = this.colors.paper;
-    ctx.fillStyle = this.colors.base;
     const taken = [];
     for (const { name, us } of this.view.lines) {
       const y = u.valToPos(us / this.scale, "y", true);
@@ -186,7 +182,12 @@ export class Chart {
       if (taken.some((other) => Math.abs(other - label) < height)) label = inside ? y + height : label + height;
       taken.push(label);
       const text = `${name} ${latency(us)}${inside ? "" : above ? " ↑" : " ↓"}`;
-      ctx.strokeText(text, bbox.left + gap, label);
+      // A line behind a label is only just seen: between letters it would read as struck out.
+      ctx.globalAlpha = 0.85;
+      ctx.fillStyle = this.colors.paper;
+      ctx.fillRect(bbox.left + gap / 2, label - 10 * ratio, ctx.measureText(text).width + gap, 13 * ratio);
+      ctx.globalAlpha = 1;
+      ctx.fillStyle = this.colors.base;
       ctx.fillText(text, bbox.left + gap, label);
     }
     ctx.restore();
