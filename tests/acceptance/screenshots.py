@@ -68,7 +68,7 @@ def photograph(page: Page, picture: str, name: str, *, size: str) -> None:
     if picture in _PARTS and (box := page.locator(_PARTS[picture]).bounding_box()):
         top, height = box["y"] - 16, box["height"] + 32
     height = min(height, _TALLEST_PX)
-    clip = {"x": 0, "y": top, "width": width, "height": height, "scale": 1}
+    clip = {"x": 0, "y": top, "width": width, "height": height, "scale": _SCALE[size]}
     shot = page.context.new_cdp_session(page).send(
         "Page.captureScreenshot",
         {"format": "webp", "quality": _QUALITY, "captureBeyondViewport": True, "clip": clip},
