@@ -25,10 +25,12 @@ from tuner.targets import host_target
 
 
 def sse(text: str) -> list[dict[str, str]]:
+    """The events of a stream; it begins by saying how soon a browser comes back."""
+    assert text.startswith("retry: 500\n\n")
     events = []
     for block in text.strip().split("\n\n"):
         fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
-        if fields:
+        if "event" in fields:
             events.append(fields)
     return events
 
