@@ -160,6 +160,8 @@ def main() -> int:
         with serving(settings) as url, httpx2.Client(base_url=url, trust_env=False, timeout=60) as http:
             others = [job["id"] for job in http.get("/api/v1/jobs?limit=3").json()["items"]]
             compared = "&".join(f"job={job_id}" for job_id in [large, *others])
+            task = http.get(f"/api/v1/jobs/{large}/tasks").json()["items"][0]["key"]
+            model = http.get("/api/v1/models").json()["items"][0]["id"]
             pages = [
                 "/",
                 "/?q=conv&state=succeeded",
@@ -167,7 +169,10 @@ def main() -> int:
                 f"/jobs/{large}/trials",
                 f"/compare?{compared}",
                 "/new",
+                f"/jobs/{large}/tasks/{task}",
                 "/models",
+                f"/models/{model}",
+                f"/models/{model}/graph",
                 "/targets",
                 "/records",
                 "/records?which=all",
@@ -175,7 +180,7 @@ def main() -> int:
                 "/cost-models/host",
                 "/settings",
             ]
-            rows = []
+            rows: list[dict[str, object]] = []
             for path in pages:
                 rows.append(time_page(http, path, given.requests))
                 shown = rows[-1]

@@ -1,7 +1,8 @@
 // The job page: one event stream feeds the chart and the log; everything else is the server's page, refreshed.
 import { Chart } from "./chart.js";
-import { knobLines, latency } from "./figures.js";
+import { text, trialLines } from "./elements.js";
 import { refresh } from "./live.js";
+import { follow } from "./stream.js";
 import { Trials } from "./trials.js";
 
 const REFRESH_MS = 1000;
@@ -14,16 +15,8 @@ const box = document.getElementById("chart");
 const empty = document.getElementById("chart-empty");
 const chart = new Chart(box, document.getElementById("chart-key"), describe);
 
-function text(tag, content) {
-  const element = document.createElement(tag);
-  element.textContent = content;
-  return element;
-}
-
 function describe(trial) {
-  const name = [...select.options].find((option) => option.value === trial.task)?.dataset.name ?? trial.task;
-  const result = trial.failure ? trial.failure.replaceAll("_", " ") : latency(trial.latency_us);
-  return [text("b", `Trial ${trial.number}: ${result}`), text("div", name), ...knobLines(trial.knobs).map((line) => text("div", line))];
+  return trialLines(trial, [...select.options].find((option) => option.value === trial.task)?.dataset.name ?? trial.task);
 }
 
 function draw() {
@@ -83,25 +76,12 @@ function addLine(id, line) {
 }
 log.scrollTop = log.scrollHeight;
 
-const link = document.getElementById("link-state");
 function listen() {
-  const source = new EventSource(`${api}/events?after=${job.lastEvent}`);
-  source.onopen = () => (link.hidden = true);
-  source.onerror = () => {
-    link.textContent = "Reconnecting…";
-    link.hidden = false;
-    // A closed source does not come back by itself (the server answered with an error, for instance while restarting).
-    if (source.readyState === EventSource.CLOSED) setTimeout(listen, 3000);
-  };
-  source.addEventListener("trial", (event) => {
-    if (trials.add(JSON.parse(event.data))) drawSoon();
-  });
-  source.addEventListener("log", (event) => addLine(Number(event.lastEventId), JSON.parse(event.data)));
-  for (const kind of ["state", "stage", "preflight", "tasks", "recall", "progress", "drift", "baseline", "result"]) source.addEventListener(kind, refreshSoon);
-  // The server closes the stream behind this; an open source would come back and ask again.
-  source.addEventListener("end", () => {
-    source.close();
-    refreshSoon();
+  const refreshing = ["state", "stage", "preflight", "tasks", "recall", "progress", "drift", "baseline", "result", "end"];
+  follow(job, {
+    trial: (event) => trials.add(JSON.parse(event.data)) && drawSoon(),
+    log: (event) => addLine(Number(event.lastEventId), JSON.parse(event.data)),
+    ...Object.fromEntries(refreshing.map((kind) => [kind, refreshSoon])),
   });
 }
 

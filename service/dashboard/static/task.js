@@ -1,7 +1,8 @@
 // The page of a task: its trials as a chart, with those that come while the job runs; the rest is the server's page.
 import { Chart } from "./chart.js";
-import { knobLines, latency } from "./figures.js";
+import { trialLines } from "./elements.js";
 import { refresh } from "./live.js";
+import { follow } from "./stream.js";
 import { Trials } from "./trials.js";
 
 const REFRESH_MS = 1000;
@@ -11,18 +12,7 @@ const trials = new Trials();
 const box = document.getElementById("chart");
 const empty = document.getElementById("chart-empty");
 const logScale = document.getElementById("chart-log");
-const chart = new Chart(box, document.getElementById("chart-key"), describe);
-
-function text(tag, content) {
-  const element = document.createElement(tag);
-  element.textContent = content;
-  return element;
-}
-
-function describe(trial) {
-  const result = trial.failure ? trial.failure.replaceAll("_", " ") : latency(trial.latency_us);
-  return [text("b", `Trial ${trial.number}: ${result}`), ...knobLines(trial.knobs).map((line) => text("div", line))];
-}
+const chart = new Chart(box, document.getElementById("chart-key"), (trial) => trialLines(trial));
 
 function draw() {
   const view = trials.ofTask(page.task);
@@ -42,18 +32,14 @@ function refreshSoon() {
 }
 
 function listen() {
-  const source = new EventSource(`${api}/events?after=${page.lastEvent}`);
-  // A closed source does not come back by itself.
-  source.onerror = () => source.readyState === EventSource.CLOSED && setTimeout(listen, 3000);
-  source.addEventListener("trial", (event) => {
-    const trial = JSON.parse(event.data);
-    if (trial.task !== page.task || !trials.add(trial)) return;
-    draw();
-    refreshSoon();
-  });
-  source.addEventListener("end", () => {
-    source.close();
-    refreshSoon();
+  follow(page, {
+    trial: (event) => {
+      const trial = JSON.parse(event.data);
+      if (trial.task !== page.task || !trials.add(trial)) return;
+      draw();
+      refreshSoon();
+    },
+    end: refreshSoon,
   });
 }
 
