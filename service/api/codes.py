@@ -149,8 +149,8 @@ _CODES: dict[str, tuple[int, str, str]] = {
     ),
     "no_device": (
         409,
-        "Nothing here can measure code for raspberry-pi-4.",
-        "Build without measuring (measure: none), or tune for this machine (target: host).",
+        "No device here can measure code for target raspberry-pi-4 (Raspberry Pi 4).",
+        "Build without measuring, from what is known of the target (measure: none), or tune for host.",
     ),
     "not_onnx": (
         422,
@@ -226,13 +226,13 @@ _CODES: dict[str, tuple[int, str, str]] = {
 # Of codes whose error is a class of its own, which has their hint: an example of what happened.
 _DETAILS = {
     "busy": "The server is busy with other checks.",
-    "missing_dimensions": "2 dimensions have no size: image[0], image[2].",
+    "missing_dimensions": "These dimensions of the inputs need a size: image[0], image[2].",
     "model_invalid": "onnx.checker refuses the model: Node (fc) has input size 4 not in range [min=2, max=3].",
     "model_too_large": "The upload is larger than 2147483648 bytes.",
     "not_onnx": "This is not a whole ONNX file: it has no graph.",
     "storage_full": "There is no space left in the data directory.",
     "unknown_target": "There is no target named 'abacus'.",
-    "unsupported_operators": "2 operators cannot be imported: LSTM, NonZero.",
+    "unsupported_operators": "The model uses 2 operators that cannot be imported: LSTM, NonZero.",
 }
 
 Code = str | type[TesseraError]

@@ -144,7 +144,7 @@ _BOARD = {
     "waiting_jobs": 0,
 }
 
-_QUEUED = {
+_QUEUED: dict[str, Any] = {
     "id": _JOB_ID,
     "model_id": _MODEL_ID,
     "model_name": "digits_cnn",

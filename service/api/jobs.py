@@ -128,6 +128,7 @@ def cancel_job(job_id: JobId, services: ServicesDep) -> JobSchema:
 @router.delete(
     "/jobs/{job_id}",
     status_code=204,
+    response_class=Response,
     summary="Delete an ended job",
     description="The job goes with its events, its log and its artifacts. Its records stay: they serve later jobs.",
     response_description="The job is gone",

@@ -149,6 +149,7 @@ def download_model(model_id: ModelId, services: ServicesDep) -> StoredFile:
 @router.delete(
     "/models/{model_id}",
     status_code=204,
+    response_class=Response,
     summary="Delete a model",
     description="Only one that no job uses: delete those first.",
     response_description="The model and its file are gone",

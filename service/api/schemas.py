@@ -6,14 +6,17 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from service.jobs.states import JobState
 
 MAX_TRIALS = 1_000_000
 MAX_TIME_LIMIT_S = 30 * 24 * 3600
 
-
+# Described as a list of two numbers: many tools do not know lists whose places differ.
+Step = Annotated[
+    tuple[int, float], WithJsonSchema({"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2})
+]
 Item = TypeVar("Item")
 
 
@@ -245,7 +248,7 @@ class JobSchema(BaseModel):
     progress: JobProgress = JobProgress()
     best: JobBest | None = None
     baseline: JobBaseline | None = None
-    convergence: list[tuple[int, float]] = []
+    convergence: list[Step] = []
     result: JobResult | None = None
     preflight: dict[str, Any] | None = None
     error: JobError | None = None

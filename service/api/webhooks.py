@@ -40,6 +40,7 @@ def list_webhooks(services: ServicesDep) -> Page[WebhookSchema]:
 @router.delete(
     "/webhooks/{webhook_id}",
     status_code=204,
+    response_class=Response,
     summary="Remove a webhook",
     description="What it was sent goes with it.",
     response_description="The webhook is gone",

@@ -30,7 +30,7 @@ def _streamed(
     async def stream(self: AsyncClient, /, *args: P.args, **options: P.kwargs) -> AsyncIterator[T]:
         items = method(self.sync, *args, **options)
         while (item := await run_sync(partial(next, items, _END), abandon_on_cancel=True)) is not _END:
-            yield item  # type: ignore[misc]
+            yield item
 
     return stream
 

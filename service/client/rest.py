@@ -37,7 +37,7 @@ from service.client.transport import Transport
 
 
 class Client(Transport):
-    """One server, by its URL. All methods raise `ServerUnreachable` and `RequestFailed`; lists give their first page."""
+    """One server, by its URL. Methods raise `ServerUnreachable` and `RequestFailed`; lists give their first page."""
 
     def upload_model(self, path: Path) -> ModelSchema:
         return ModelSchema.model_validate(self._upload("/models", path))
