@@ -126,6 +126,7 @@ def get_model(model_id: ModelId, services: ServicesDep) -> ModelSchema:
     return queries.get_model(services.database, model_id)
 
 
+@router.head("/models/{model_id}/content", include_in_schema=False)
 @router.get(
     "/models/{model_id}/content",
     summary="Download a model",

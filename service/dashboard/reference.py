@@ -182,7 +182,7 @@ def _type(document: dict[str, Any], schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return " or ".join(str(value) for value in schema["enum"])
     if "anyOf" in schema:
-        return " or ".join(_type(document, option) for option in schema["anyOf"])
+        return " or ".join(_type(document, option) for option in schema["anyOf"] if option.get("type") != "null")
     if schema.get("type") == "array":
         return f"list of {_type(document, schema.get('items', {}))}"
     return str(schema.get("type", "any"))

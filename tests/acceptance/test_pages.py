@@ -77,6 +77,19 @@ def test_every_page_is_quiet_and_fits(site: Site, browser: Browser, watch: Watch
     watch.assert_clean()
 
 
+def test_the_reference_fits_a_phone_unfolded(site: Site, browser: Browser, watch: Watch) -> None:
+    with open_page(browser, watch, base_url=site.url, size="phone") as page:
+        page.goto("/docs")
+        page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
+        expect(page.locator("#create_job + p")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+        parts = "'.operation :is(p, h3, pre, code, table, tbody, tr, td, tbody th)'"
+        wide = "each.clientWidth > 0 && each.scrollWidth > each.clientWidth + 1 && !each.closest('thead')"
+        found = f"[...document.querySelectorAll({parts})].filter((each) => {wide}).map((each) => each.outerHTML)"
+        assert page.evaluate(found) == []
+    watch.assert_clean()
+
+
 def test_a_task_shows_its_schedule_its_knobs_and_its_trials(site: Site, page: Page) -> None:
     page.goto(f"/jobs/{site.jobs['many']}")
     page.locator("#task-task0 th a").click()

@@ -203,6 +203,7 @@ def test_a_range_that_is_not_there_is_a_problem(client: TestClient, model_file: 
     behind = client.get(address, headers={"range": f"bytes={size}-"})
     assert (behind.status_code, behind.json()["code"]) == (416, "range_not_satisfiable")
     assert behind.headers["content-range"] == f"bytes */{size}"
+    assert client.head(address).headers["content-length"] == str(size)
     for other in ("lines=1-2", "bytes", "bytes=5-2"):
         assert client.get(address, headers={"range": other}).content == model_file.read_bytes(), other
 
