@@ -8,7 +8,7 @@ from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
@@ -19,9 +19,9 @@ from service.api import (
     health,
     jobs,
     models,
+    openapi,
     problems,
     records,
-    reference,
     storage,
     targets,
     webhooks,
@@ -41,11 +41,6 @@ from service.settings import Settings
 from service.webhooks.sender import WebhookSender
 from tuner.measure.tracker import Tracker
 
-_DESCRIPTION = """Tune ONNX models for a device: upload a model, start a job, follow it, download the bundle.
-
-Errors are RFC 9457 problems with a stable `code` and a `hint`. Lists take `cursor` and `limit`. Units are in the
-names (`_us`, `_s`, `_bytes`)."""
-
 
 def create_app(
     settings: Settings | None = None, *, engine: bool = True, job_command: Sequence[str] | None = None
@@ -64,15 +59,7 @@ def create_app(
             app.state.services.stopping.set()
             await run_in_threadpool(stack.close)
 
-    app = FastAPI(
-        title="Tessera",
-        version=__version__,
-        description=_DESCRIPTION,
-        lifespan=lifespan,
-        docs_url=None,
-        redoc_url=None,
-        openapi_url="/api/v1/openapi.json",
-    )
+    app = FastAPI(version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, **openapi.settings())
     problems.install(app, logging.getLogger("tessera"))
     install_error_pages(app)
     app.add_middleware(Guard)
@@ -81,11 +68,7 @@ def create_app(
     app.include_router(health.router)
     app.include_router(dashboard)
     app.mount("/static", _RevalidatedFiles(directory=STATIC_DIR), name="static")
-
-    @app.get("/docs", include_in_schema=False)
-    def docs() -> HTMLResponse:
-        return HTMLResponse(reference.render(app.openapi()))
-
+    openapi.install(app)
     return app
 
 

@@ -58,10 +58,11 @@ class DataDirInUse(ServiceError):
     hint = "Stop the other server, or choose another directory with TESSERA_DATA_DIR."
 
 
-def status_of(error: TesseraError) -> int:
+def status_of(error: TesseraError | type[TesseraError]) -> int:
     """The HTTP status of any error of ours: bad models and targets are the caller's, the rest is ours."""
-    if isinstance(error, ServiceError):
-        return error.status
-    if isinstance(error, ModelError | TargetError):
+    kind = error if isinstance(error, type) else type(error)
+    if issubclass(kind, ServiceError):
+        return kind.status
+    if issubclass(kind, ModelError | TargetError):
         return 422
     return 500

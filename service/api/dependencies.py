@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Path, Query, Request
 
 from service.paging import DEFAULT_LIMIT, MAX_LIMIT
 from service.services import Services
@@ -15,12 +15,13 @@ def get_services(request: Request) -> Services:
 
 
 ServicesDep = Annotated[Services, Depends(get_services)]
-Cursor = Annotated[str | None, Query(description="next_cursor of the page before", max_length=500)]
+Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before", max_length=500)]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="items a page")]
 DEFAULT_PAGE = DEFAULT_LIMIT
 
-
-def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's entry for the problems that a route answers with."""
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": "Problem (RFC 9457) with code and hint", "content": content} for status in statuses}
+ModelId = Annotated[str, Path(description="the model's id, or its first eight digits or more")]
+JobId = Annotated[str, Path(description="the job's id")]
+ArtifactId = Annotated[str, Path(description="the artifact's id")]
+WebhookId = Annotated[str, Path(description="the webhook's id")]
+TargetName = Annotated[str, Path(description="the target's name")]
+TargetKey = Annotated[str, Path(description="the target's name or fingerprint")]

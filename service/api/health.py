@@ -18,24 +18,42 @@ from service.queries.jobs import count_jobs
 from service.services import Services
 
 router = APIRouter(tags=["health"])
+# Without its version: the document names media types, not their parameters.
+_METRICS = CONTENT_TYPE_LATEST.partition(";")[0]
 
 
-@router.get("/healthz", summary="The process answers")
-async def healthz() -> Health:
+@router.get(
+    "/healthz",
+    summary="Ask whether the process answers",
+    description="200 as soon as the process answers, whatever else is wrong.",
+    response_description="It does",
+)
+async def get_health() -> Health:
     return Health(status="ok")
 
 
-@router.get("/readyz", summary="Database at head, blobs writable, engine answers", responses={503: {"model": Ready}})
-def readyz(response: Response, services: ServicesDep) -> Ready:
+@router.get(
+    "/readyz",
+    summary="Ask whether jobs can be taken",
+    description="The database is at its newest revision, blobs can be written, and the engine answers.",
+    response_description="All of it is well",
+    responses={503: {"model": Ready, "description": "Not all of it: `checks` says what is wrong"}},
+)
+def get_readiness(response: Response, services: ServicesDep) -> Ready:
     checks = [_database(services), _blobs(services), _engine(services)]
     ready = all(check.ok for check in checks)
     response.status_code = 200 if ready else 503
     return Ready(status="ok" if ready else "unavailable", checks=checks)
 
 
-@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
-def metrics(services: ServicesDep) -> Response:
-    """Gauges are computed from the database at the scrape: they are right after a restart too."""
+@router.get(
+    "/metrics",
+    summary="Read metrics for Prometheus",
+    description="Gauges are computed from the database at the scrape: they are right after a restart too.",
+    response_class=Response,
+    responses={200: {"description": "Prometheus' text format", "content": {_METRICS: {"schema": {"type": "string"}}}}},
+)
+def get_metrics(services: ServicesDep) -> Response:
     registry = CollectorRegistry()
     registry.register(_DatabaseCollector(services))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

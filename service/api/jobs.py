@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 import anyio
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Header, Query, Response
-from fastapi.responses import FileResponse, PlainTextResponse
+from fastapi.responses import PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from service.api.dependencies import DEFAULT_PAGE, Cursor, Limit, ServicesDep, problem_responses
+from service.api.codes import problem_responses
+from service.api.dependencies import DEFAULT_PAGE, Cursor, JobId, Limit, ServicesDep
+from service.api.files import StoredFile, file_responses
 from service.api.schemas import (
     ArtifactSchema,
     EventSchema,
@@ -27,6 +29,7 @@ from service.database import Database
 from service.jobs import commands
 from service.jobs.states import FINAL_STATES, JobState
 from service.queries import artifacts, jobs, trials
+from tuner.errors import TargetError
 
 router = APIRouter(tags=["jobs"])
 
@@ -39,15 +42,28 @@ _RETRY_MS = 500
 @router.post(
     "/jobs",
     status_code=201,
-    summary="Start tuning",
-    description="The same `Idempotency-Key` with the same body answers with the same job.",
-    responses=problem_responses(404, 422),
+    summary="Start a job",
+    description="Tune a model for a target within a budget: `trials`, `time_limit_s`, or both, whichever ends first; "
+    "512 trials without either. The same `Idempotency-Key` with the same body answers with the same job, and "
+    "`Idempotency-Replayed: true`.",
+    response_description="The job, in the queue; `Location` is its address",
+    responses=problem_responses(
+        "model_not_found",
+        "samples_not_found",
+        "no_device",
+        TargetError,
+        "invalid_budget",
+        "invalid_idempotency_key",
+        "idempotency_key_reused",
+    ),
 )
 def create_job(
     request: JobCreate,
     response: Response,
     services: ServicesDep,
-    idempotency_key: Annotated[str | None, Header()] = None,
+    idempotency_key: Annotated[
+        str | None, Header(description="1 to 255 characters that no other request of yours has")
+    ] = None,
 ) -> JobSchema:
     created = commands.create_job(services, request, idempotency_key=idempotency_key)
     response.headers["Location"] = f"/api/v1/jobs/{created.job.id}"
@@ -56,12 +72,18 @@ def create_job(
     return created.job
 
 
-@router.get("/jobs", summary="List jobs, newest first", responses=problem_responses(422))
+@router.get(
+    "/jobs",
+    summary="List jobs",
+    description="Newest first. Every parameter that is given narrows the list.",
+    response_description="One page of jobs",
+    responses=problem_responses("invalid_cursor"),
+)
 def list_jobs(
     services: ServicesDep,
     state: Annotated[list[JobState], Query(description="only jobs in these states")] = [],  # noqa: B006
-    model_id: str | None = None,
-    target: str | None = None,
+    model_id: Annotated[str | None, Query(description="only jobs of this model (its whole id)")] = None,
+    target: Annotated[str | None, Query(description="only jobs for this target")] = None,
     search: Annotated[
         str | None, Query(max_length=200, description="a part of the model's name, or of an id's beginning")
     ] = None,
@@ -79,31 +101,65 @@ def list_jobs(
     )
 
 
-@router.get("/jobs/{job_id}", summary="Read one job", responses=problem_responses(404))
-def get_job(job_id: str, services: ServicesDep) -> JobSchema:
+@router.get(
+    "/jobs/{job_id}",
+    summary="Read one job",
+    description="State, stage and outcome, place in the queue, progress with the estimated time left, the best so far, "
+    "the untuned build and ONNX Runtime, and the error of a failed job.",
+    response_description="The job",
+    responses=problem_responses("job_not_found"),
+)
+def get_job(job_id: JobId, services: ServicesDep) -> JobSchema:
     return jobs.get_job(services.database, job_id)
 
 
-@router.post("/jobs/{job_id}/cancel", status_code=202, summary="Cancel a job", responses=problem_responses(404, 409))
-def cancel_job(job_id: str, services: ServicesDep) -> JobSchema:
+@router.post(
+    "/jobs/{job_id}/cancel",
+    status_code=202,
+    summary="Cancel a job",
+    description="A waiting job is cancelled at once, a running one within 5 seconds. Its records stay.",
+    response_description="The job, `cancelled` or `cancelling`",
+    responses=problem_responses("job_not_found", "job_finished"),
+)
+def cancel_job(job_id: JobId, services: ServicesDep) -> JobSchema:
     return commands.cancel_job(services, job_id)
 
 
-@router.delete("/jobs/{job_id}", status_code=204, summary="Delete an ended job", responses=problem_responses(404, 409))
-def delete_job(job_id: str, services: ServicesDep) -> None:
+@router.delete(
+    "/jobs/{job_id}",
+    status_code=204,
+    response_class=Response,
+    summary="Delete an ended job",
+    description="The job goes with its events, its log and its artifacts. Its records stay: they serve later jobs.",
+    response_description="The job is gone",
+    responses=problem_responses("job_not_found", "job_active"),
+)
+def delete_job(job_id: JobId, services: ServicesDep) -> None:
     commands.delete_job(services, job_id)
 
 
-@router.get("/jobs/{job_id}/tasks", summary="The job's tasks", responses=problem_responses(404))
-def list_tasks(job_id: str, services: ServicesDep) -> Page[TaskSchema]:
+@router.get(
+    "/jobs/{job_id}/tasks",
+    summary="List a job's tasks",
+    description="The distinct tunable functions of the model, in the model's order; empty before they are extracted.",
+    response_description="All tasks; the list is a single page",
+    responses=problem_responses("job_not_found"),
+)
+def list_tasks(job_id: JobId, services: ServicesDep) -> Page[TaskSchema]:
     return Page(items=trials.list_tasks(services.database, job_id))
 
 
-@router.get("/jobs/{job_id}/trials", summary="The job's trials, oldest first", responses=problem_responses(404, 422))
+@router.get(
+    "/jobs/{job_id}/trials",
+    summary="List a job's trials",
+    description="In the order in which they were measured.",
+    response_description="One page of trials",
+    responses=problem_responses("job_not_found", "invalid_cursor"),
+)
 def list_trials(
-    job_id: str,
+    job_id: JobId,
     services: ServicesDep,
-    task: str | None = None,
+    task: Annotated[str | None, Query(description="only trials of the task with this `key`")] = None,
     cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=10_000, description="trials a page")] = DEFAULT_PAGE,
 ) -> Page[TrialSchema]:
@@ -112,15 +168,19 @@ def list_trials(
 
 @router.get(
     "/jobs/{job_id}/log",
-    summary="The job's log, oldest first",
-    description="With `format=text`: everything that the job's process wrote, as plain text.",
-    responses={200: {"content": {"text/plain": {}}}, **problem_responses(404, 422)},
+    summary="Read a job's log",
+    description="Lines with time and level, oldest first. With `format=text`: everything that the job's process wrote, "
+    "as plain text.",
+    responses={
+        **file_responses("text/plain", description="One page of lines, or the whole text"),
+        **problem_responses("job_not_found", "invalid_cursor"),
+    },
     response_model=Page[LogLine],
 )
 def get_log(
-    job_id: str,
+    job_id: JobId,
     services: ServicesDep,
-    format: Annotated[str, Query(pattern="^(json|text)$")] = "json",
+    format: Annotated[Literal["json", "text"], Query(description="lines one by one, or plain text")] = "json",
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Page[LogLine] | Response:
@@ -130,21 +190,34 @@ def get_log(
     path = services.settings.job_log(job_id)
     if not path.is_file():
         return PlainTextResponse("")
-    return FileResponse(path, media_type="text/plain; charset=utf-8")
+    return StoredFile(path, media_type="text/plain; charset=utf-8")
 
 
-@router.get("/jobs/{job_id}/artifacts", summary="What the job produced", responses=problem_responses(404))
-def list_artifacts(job_id: str, services: ServicesDep) -> Page[ArtifactSchema]:
+@router.get(
+    "/jobs/{job_id}/artifacts",
+    summary="List what a job produced",
+    description="The bundle first. `kind` is `bundle`, `signature`, `manifest`, `records` or `schedules`.",
+    response_description="All artifacts; the list is a single page",
+    responses=problem_responses("job_not_found"),
+)
+def list_artifacts(job_id: JobId, services: ServicesDep) -> Page[ArtifactSchema]:
     return Page(items=artifacts.list_artifacts(services.database, job_id))
 
 
-@router.get("/jobs/{job_id}/front", summary="Memory against latency", responses=problem_responses(404))
-def get_front(job_id: str, services: ServicesDep) -> Front:
+@router.get(
+    "/jobs/{job_id}/front",
+    summary="Read memory against latency",
+    description="The builds that the job measured, then the Pareto front of all ways of computing the network. Bytes "
+    "are what a run allocates beside weights and inputs.",
+    response_description="The points, least memory first among the estimated ones",
+    responses=problem_responses("job_not_found"),
+)
+def get_front(job_id: JobId, services: ServicesDep) -> Front:
     manifest = artifacts.get_manifest(services.database, services.blobs, job_id)
     return jobs.get_front(services.database, job_id, manifest)
 
 
-async def _existing_job(job_id: str, services: ServicesDep) -> str:
+async def _existing_job(job_id: JobId, services: ServicesDep) -> str:
     """Answers 404 before a stream begins."""
     await run_sync(jobs.get_job, services.database, job_id)
     return job_id
@@ -153,16 +226,17 @@ async def _existing_job(job_id: str, services: ServicesDep) -> str:
 @router.get(
     "/jobs/{job_id}/events",
     response_class=EventSourceResponse,
-    summary="The job's events as they happen (SSE)",
-    description="Events: state, stage, log, preflight, tasks, trial, progress, baseline, result. After a final state "
-    "and its last event comes `end`, and the stream closes. `Last-Event-ID` (or `?after=`) resumes behind that event.",
-    responses=problem_responses(404),
+    summary="Follow a job's events",
+    description="Server-sent events as they happen, from the first one on. After a final state and its last event "
+    "comes `end`, and the stream closes. `Last-Event-ID` (or `?after=`) resumes behind that event.",
+    response_description="The stream: `event` is the kind, `id` the event's number, `data` is JSON",
+    responses=problem_responses("job_not_found"),
 )
 async def stream_events(
     services: ServicesDep,
     job_id: Annotated[str, Depends(_existing_job)],
-    last_event_id: Annotated[str | None, Header()] = None,
-    after: Annotated[int, Query(ge=0)] = 0,
+    last_event_id: Annotated[str | None, Header(description="resume behind this event; before `after`")] = None,
+    after: Annotated[int, Query(ge=0, le=2**62, description="resume behind the event with this id")] = 0,
 ) -> AsyncIterator[ServerSentEvent]:
     if last_event_id is not None and last_event_id.isdecimal():
         after = min(int(last_event_id), 2**62)

@@ -6,15 +6,18 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import FileResponse
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from service import preflight, uploads
-from service.api.dependencies import DEFAULT_PAGE, Cursor, Limit, ServicesDep, problem_responses
+from service.api.codes import problem_responses
+from service.api.dependencies import DEFAULT_PAGE, Cursor, Limit, ModelId, ServicesDep
+from service.api.files import StoredFile, file_responses
 from service.api.schemas import CheckReport, CheckRequest, ModelSchema, Page, SamplesSchema
-from service.errors import Invalid, TooLarge
+from service.errors import Invalid, NotOnnx, StorageFull, TooLarge
+from service.preflight import Busy
 from service.queries import models as queries
+from tuner.errors import MissingDimensions, ModelError, UnsupportedOperators
 
 router = APIRouter(tags=["models"])
 
@@ -25,11 +28,34 @@ _BODY: dict[str, Any] = {
         "content": {
             "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
             "multipart/form-data": {
-                "schema": {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}}
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                }
             },
         },
     }
 }
+# What the tuner may find in a model; `tuner.frontend` raises them.
+_REFUSALS = (
+    UnsupportedOperators,
+    MissingDimensions,
+    ModelError,
+    "not_onnx",
+    "truncated_model",
+    "model_too_large",
+    "external_data",
+    "unsupported_opset",
+    "sparse_weights",
+    "unsupported_input",
+    "dynamic_output",
+    "unknown_input",
+    "shape_mismatch",
+    "import_failed",
+    "check_timeout",
+    "compiler_crashed",
+)
 Filename = Annotated[str, Query(max_length=255, description="the file's name, for people")]
 
 
@@ -38,8 +64,12 @@ Filename = Annotated[str, Query(max_length=255, description="the file's name, fo
     status_code=201,
     summary="Upload an ONNX model",
     description="The raw bytes as the body (`curl --data-binary @model.onnx`), or one file as multipart/form-data "
-    "(`curl -F file=@model.onnx`). Known bytes answer 200 with the model that is here.",
-    responses={200: {"model": ModelSchema}, **problem_responses(400, 413, 422, 507)},
+    "(`curl -F file=@model.onnx`). Nothing is stored of an upload that is refused.",
+    response_description="A new model; `Location` is its address",
+    responses={
+        200: {"model": ModelSchema, "description": "These bytes are here already, as this model"},
+        **problem_responses(NotOnnx, TooLarge, "external_data", "unsupported_opset", "invalid_form", StorageFull),
+    },
     openapi_extra=_BODY,
 )
 async def upload_model(
@@ -58,7 +88,11 @@ async def upload_model(
     status_code=201,
     summary="Upload samples",
     description="An `.npz` with one array per model input (leading axis: samples); its id goes into a job's `samples`.",
-    responses={200: {"model": SamplesSchema}, **problem_responses(413, 422, 507)},
+    response_description="New samples",
+    responses={
+        200: {"model": SamplesSchema, "description": "These bytes are here already, as these samples"},
+        **problem_responses(TooLarge, "samples_invalid", "invalid_form", StorageFull),
+    },
     openapi_extra=_BODY,
 )
 async def upload_samples(
@@ -70,20 +104,42 @@ async def upload_samples(
     return uploaded.resource
 
 
-@router.get("/models", summary="List models, newest first", responses=problem_responses(422))
+@router.get(
+    "/models",
+    summary="List models",
+    description="Newest first.",
+    response_description="One page of models",
+    responses=problem_responses("invalid_cursor"),
+)
 def list_models(services: ServicesDep, cursor: Cursor = None, limit: Limit = DEFAULT_PAGE) -> Page[ModelSchema]:
     return queries.list_models(services.database, cursor=cursor, limit=limit)
 
 
-@router.get("/models/{model_id}", summary="Read one model", responses=problem_responses(404))
-def get_model(model_id: str, services: ServicesDep) -> ModelSchema:
+@router.get(
+    "/models/{model_id}",
+    summary="Read one model",
+    description="Name, size, opset, inputs and outputs as the file has them, and how many jobs use it.",
+    response_description="The model",
+    responses=problem_responses("model_not_found"),
+)
+def get_model(model_id: ModelId, services: ServicesDep) -> ModelSchema:
     return queries.get_model(services.database, model_id)
 
 
-@router.get("/models/{model_id}/content", summary="Download the model's file", responses=problem_responses(404))
-def get_content(model_id: str, services: ServicesDep) -> FileResponse:
+@router.head("/models/{model_id}/content", include_in_schema=False)
+@router.get(
+    "/models/{model_id}/content",
+    summary="Download a model",
+    description="The file as it was uploaded. `ETag` is its SHA-256; `Range` is honoured.",
+    response_class=StoredFile,
+    responses={
+        **file_responses("application/octet-stream", description="The file"),
+        **problem_responses("model_not_found"),
+    },
+)
+def download_model(model_id: ModelId, services: ServicesDep) -> StoredFile:
     model = queries.get_model(services.database, model_id)
-    return FileResponse(
+    return StoredFile(
         services.blobs.path(model.id),
         media_type="application/octet-stream",
         filename=model.filename,
@@ -94,21 +150,25 @@ def get_content(model_id: str, services: ServicesDep) -> FileResponse:
 @router.delete(
     "/models/{model_id}",
     status_code=204,
-    summary="Delete a model that no job uses",
-    responses=problem_responses(404, 409),
+    response_class=Response,
+    summary="Delete a model",
+    description="Only one that no job uses: delete those first.",
+    response_description="The model and its file are gone",
+    responses=problem_responses("model_not_found", "model_in_use"),
 )
-def delete_model(model_id: str, services: ServicesDep) -> None:
+def delete_model(model_id: ModelId, services: ServicesDep) -> None:
     uploads.delete_model(services, model_id)
 
 
 @router.post(
     "/models/{model_id}/check",
-    summary="Preflight: can this model be tuned for this target?",
-    description="Imports the model in a process of its own. A model that cannot be used answers with a problem that "
-    "names everything that is in the way at once.",
-    responses=problem_responses(404, 422, 503),
+    summary="Check a model for a target",
+    description="The preflight: imports the model in a process of its own, in a few seconds. A model that cannot be "
+    "used answers with a problem that names everything that is in the way at once.",
+    response_description="What is known of the model before any search",
+    responses=problem_responses("model_not_found", "unknown_target", *_REFUSALS, Busy),
 )
-def check_model(model_id: str, request: CheckRequest, services: ServicesDep) -> CheckReport:
+def check_model(model_id: ModelId, request: CheckRequest, services: ServicesDep) -> CheckReport:
     return preflight.check(services, model_id, target=request.target, input_shapes=request.input_shapes)
 
 

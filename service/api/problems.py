@@ -19,6 +19,7 @@ from service.errors import status_of
 from tuner.errors import TesseraError
 
 _CODES = {
+    400: ("bad_request", "The body cannot be read: /docs shows an example."),
     404: ("route_not_found", "The routes are listed under /docs."),
     405: ("method_not_allowed", "The Allow header names the methods of this route."),
     406: ("not_acceptable", "Leave the Accept header out."),

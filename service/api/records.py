@@ -9,7 +9,8 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from service import records_exchange
-from service.api.dependencies import ServicesDep, problem_responses
+from service.api.codes import problem_responses
+from service.api.dependencies import ServicesDep
 from service.api.schemas import RecordsImported
 from service.errors import Invalid, TooLarge
 
@@ -18,9 +19,16 @@ router = APIRouter(tags=["records"])
 
 @router.get(
     "/records",
-    summary="Export a target's records as NDJSON",
+    summary="Export a target's records",
+    description="Every record of the target, oldest first, each workload before its first record.",
     response_class=StreamingResponse,
-    responses={200: {"content": {"application/x-ndjson": {}}}, **problem_responses(404)},
+    responses={
+        200: {
+            "description": "One JSON object a line, streamed",
+            "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
+        },
+        **problem_responses("unknown_target"),
+    },
 )
 def export_records(
     services: ServicesDep, target: Annotated[str, Query(description="a target's name or fingerprint")] = "host"
@@ -32,8 +40,10 @@ def export_records(
 @router.post(
     "/records",
     summary="Import records",
-    description="NDJSON as GET gives it, or a bundle's records.json. All of them are stored or none.",
-    responses=problem_responses(413, 422),
+    description="NDJSON as `GET` gives it, or a bundle's `records.json`. All of them are stored or none; those that "
+    "are here already are skipped.",
+    response_description="How many were new",
+    responses=problem_responses("unknown_target", "too_large", "records_invalid", "target_mismatch"),
     openapi_extra={
         "requestBody": {"required": True, "content": {"application/x-ndjson": {"schema": {"type": "string"}}}}
     },

@@ -6,16 +6,17 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from service.jobs.states import JobState
 
-_EXAMPLE_SHA = "9f2feb0f1ef425b292f2f94bcbb5b3a6e3a1f0c3e2d1b0a9f8e7d6c5b4a39281"
-_EXAMPLE_JOB = "01938f2e-7a3c-7c4e-9d57-2f6b1c0a9e11"
 MAX_TRIALS = 1_000_000
 MAX_TIME_LIMIT_S = 30 * 24 * 3600
 
-
+# Described as a list of two numbers: many tools do not know lists whose places differ.
+Step = Annotated[
+    tuple[int, float], WithJsonSchema({"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2})
+]
 Item = TypeVar("Item")
 
 
@@ -36,25 +37,6 @@ class ModelInput(BaseModel):
 
 class ModelSchema(BaseModel):
     """An uploaded ONNX file. ``id`` is the SHA-256 of its bytes."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "id": _EXAMPLE_SHA,
-                "name": "digits_cnn",
-                "filename": "digits_cnn.onnx",
-                "size_bytes": 412_033,
-                "producer": "skl2onnx 1.17",
-                "ir_version": 8,
-                "opset": 17,
-                "node_count": 12,
-                "inputs": [{"name": "x", "dtype": "float32", "shape": [1, 1, 32, 32]}],
-                "outputs": [{"name": "logits", "dtype": "float32", "shape": [1, 10]}],
-                "created_at": "2026-11-23T10:00:00Z",
-                "job_count": 2,
-            }
-        }
-    )
 
     id: str
     name: str
@@ -112,29 +94,19 @@ class TargetSchema(BaseModel):
 class TargetCreate(BaseModel):
     """A target of one's own; ``tvm`` is a TVM target object such as ``{"kind": "llvm", "mcpu": "x86-64-v3"}``."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "example": {
-                "name": "host-1t",
-                "tvm": {"kind": "llvm", "mcpu": "x86-64-v3", "num-cores": 1},
-                "triple": "x86_64-linux-gnu",
-                "threads": 1,
-            }
-        },
-    )
+    model_config = ConfigDict(extra="forbid")
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
-    description: str = ""
-    device: str = ""
-    tvm: dict[str, Any]
-    triple: str = Field(pattern=r"^[A-Za-z0-9_.-]{3,80}$")
-    threads: int = Field(ge=1, le=1024)
-    features: list[str] = []
-    vector_bits: int = Field(default=128, ge=32, le=4096)
-    cache_bytes: dict[str, int] = {}
-    memory_bytes: int | None = Field(default=None, ge=1)
-    has_runtime: bool = True
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$", description="what jobs call it")
+    description: str = Field(default="", description="for people")
+    device: str = Field(default="", description="the machine, for people; records belong to it")
+    tvm: dict[str, Any] = Field(description="TVM's target object")
+    triple: str = Field(pattern=r"^[A-Za-z0-9_.-]{3,80}$", description="what the linker is asked for")
+    threads: int = Field(ge=1, le=1024, description="worker threads of the module")
+    features: list[str] = Field(default=[], description="what the processor must have, by the names of `/proc/cpuinfo`")
+    vector_bits: int = Field(default=128, ge=32, le=4096, description="width of the vectors that are drafted for")
+    cache_bytes: dict[str, int] = Field(default={}, description="data caches of one core: `l1`, `l2`, `l3`")
+    memory_bytes: int | None = Field(default=None, ge=1, description="how much the machine has")
+    has_runtime: bool = Field(default=True, description="false where TVM's runtime has no wheel: object files then")
 
 
 class DeviceSchema(BaseModel):
@@ -157,10 +129,12 @@ class DeviceSchema(BaseModel):
 class CheckRequest(BaseModel):
     """What to check a model for."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"target": "host"}})
+    model_config = ConfigDict(extra="forbid")
 
-    target: str = "host"
-    input_shapes: dict[str, list[Annotated[int, Field(ge=1)]]] = {}
+    target: str = Field(default="host", description="the target's name")
+    input_shapes: dict[str, list[Annotated[int, Field(ge=1)]]] = Field(
+        default={}, description="the shape of each input that has named or unknown dimensions"
+    )
 
 
 class CheckReport(BaseModel):
@@ -180,22 +154,21 @@ class Measure(StrEnum):
 class JobCreate(BaseModel):
     """Tune this model for this target within this budget. Without trials and time limit: 512 trials."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "example": {"model_id": _EXAMPLE_SHA, "target": "host", "trials": 256, "time_limit_s": 600, "seed": 0}
-        },
-    )
+    model_config = ConfigDict(extra="forbid")
 
-    model_id: Annotated[str, StringConstraints(min_length=1, max_length=200)]
-    target: str = "host"
-    trials: int | None = Field(default=None, ge=1, le=MAX_TRIALS)
-    time_limit_s: float | None = Field(default=None, gt=0, le=MAX_TIME_LIMIT_S)
-    memory_limit_bytes: int | None = Field(default=None, ge=1, le=2**62)
-    input_shapes: dict[str, list[Annotated[int, Field(ge=1, le=2**31)]]] = {}
+    model_id: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(description="id of the model")
+    target: str = Field(default="host", description="the target's name")
+    trials: int | None = Field(default=None, ge=1, le=MAX_TRIALS, description="the most candidates to measure")
+    time_limit_s: float | None = Field(default=None, gt=0, le=MAX_TIME_LIMIT_S, description="the most seconds to take")
+    memory_limit_bytes: int | None = Field(
+        default=None, ge=1, le=2**62, description="the most that a run may allocate beside weights and inputs"
+    )
+    input_shapes: dict[str, list[Annotated[int, Field(ge=1, le=2**31)]]] = Field(
+        default={}, description="the shape of each input that has named or unknown dimensions"
+    )
     samples: str | None = Field(default=None, description="id of uploaded samples (POST /samples)")
-    measure: Measure = Measure.DEVICE
-    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    measure: Measure = Field(default=Measure.DEVICE, description="`none` builds without measuring")
+    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="of every random choice")
 
 
 class JobBudget(BaseModel):
@@ -252,27 +225,6 @@ class JobSchema(BaseModel):
     ``convergence`` is a coarse course of the search, (trial, estimated latency of the network in µs), at most 32 steps.
     """
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "id": _EXAMPLE_JOB,
-                "model_id": _EXAMPLE_SHA,
-                "model_name": "digits_cnn",
-                "target": "host",
-                "state": "running",
-                "stage": "tune",
-                "budget": {"trials": 256, "time_limit_s": None},
-                "seed": 0,
-                "measure": "device",
-                "attempts": 1,
-                "created_at": "2026-11-23T10:00:00Z",
-                "progress": {"trials_done": 64, "trials_total": 256, "fraction": 0.25, "eta_s": 93.0},
-                "best": {"latency_us": 412.0, "measured": False, "estimated_us": 412.0},
-                "baseline": {"latency_us": 2140.0, "spread_us": 31.0, "onnxruntime_us": 455.0},
-            }
-        }
-    )
-
     id: str
     model_id: str
     model_name: str
@@ -296,7 +248,7 @@ class JobSchema(BaseModel):
     progress: JobProgress = JobProgress()
     best: JobBest | None = None
     baseline: JobBaseline | None = None
-    convergence: list[tuple[int, float]] = []
+    convergence: list[Step] = []
     result: JobResult | None = None
     preflight: dict[str, Any] | None = None
     error: JobError | None = None
@@ -439,34 +391,8 @@ class HeldOutPointSchema(BaseModel):
     predicted_log2: float
 
 
-_EXAMPLE_COST_MODEL: dict[str, Any] = {
-    "target": "host",
-    "target_fingerprint": "3f0c5b7a91d2e846",
-    "version": 7,
-    "features_version": 1,
-    "sample_count": 4120,
-    "training_set_sha256": _EXAMPLE_SHA,
-    "rank_quality": {"pairwise_accuracy": 0.884, "top_1": 0.921, "top_5": 0.972},
-    "size_bytes": 412_033,
-    "created_at": "2026-11-23T10:00:00Z",
-}
-
-
 class CostModelDetail(CostModelSchema):
     """The newest version with a sample of its held-out points, and all versions with their quality, newest first."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                **_EXAMPLE_COST_MODEL,
-                "versions": [_EXAMPLE_COST_MODEL],
-                "held_out": [
-                    {"workload": 0, "measured_log2": 0.0, "predicted_log2": -0.118},
-                    {"workload": 0, "measured_log2": -1.402, "predicted_log2": -1.273},
-                ],
-            }
-        }
-    )
 
     versions: list[CostModelSchema] = []
     held_out: list[HeldOutPointSchema] = Field(
@@ -498,9 +424,9 @@ class Ready(BaseModel):
 class WebhookCreate(BaseModel):
     """An http or https address that is told when a job has ended."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"url": "https://ci.example.com/tessera"}})
+    model_config = ConfigDict(extra="forbid")
 
-    url: str = Field(min_length=8, max_length=2000)
+    url: str = Field(min_length=8, max_length=2000, description="http or https, without a user name in it")
 
 
 class WebhookSchema(BaseModel):
@@ -539,14 +465,14 @@ class WebhookDeliverySchema(BaseModel):
 class Retention(BaseModel):
     """After how many ``days`` what ended is deleted; None keeps everything."""
 
-    days: int | None
+    days: int | None = Field(description="1 to 36500, or null to keep everything")
 
 
 class CleanUp(BaseModel):
     """Delete now what ended more than ``days`` ago; with ``dry_run`` only say what that is."""
 
-    days: int
-    dry_run: bool = False
+    days: int = Field(description="1 to 36500")
+    dry_run: bool = Field(default=False, description="delete nothing, only say what would be")
 
 
 class KeptSchema(BaseModel):

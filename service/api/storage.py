@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from service.api.dependencies import ServicesDep, problem_responses
+from service.api.codes import problem_responses
+from service.api.dependencies import ServicesDep
 from service.api.schemas import CleanUp, CleanUpReport, KeptSchema, OutdatedSchema, Retention, StorageSchema
 from service.queries.storage import storage_use
 from service.retention.cleaning import Outdated, delete_outdated, find_outdated
@@ -14,29 +15,36 @@ from service.services import Services
 router = APIRouter(tags=["storage"])
 
 
-@router.get("/storage", summary="What is kept, and the rule of how long")
+@router.get(
+    "/storage",
+    summary="Read what is kept",
+    description="How many of each kind and their bytes, what is free beside them, and for how long they are kept.",
+    response_description="What is kept, and the rule",
+)
 def get_storage(services: ServicesDep) -> StorageSchema:
     return _storage(services)
 
 
 @router.put(
     "/storage/retention",
-    summary="Set the rule",
+    summary="Set how long things are kept",
     description="Jobs that ended more than so many days ago are deleted, every hour; null keeps everything.",
-    responses=problem_responses(422),
+    response_description="What is kept, and the new rule",
+    responses=problem_responses("invalid_retention"),
 )
-def put_retention(request: Retention, services: ServicesDep) -> StorageSchema:
+def set_retention(request: Retention, services: ServicesDep) -> StorageSchema:
     set_retention_days(services.database, request.days)
     return _storage(services)
 
 
 @router.post(
     "/storage/clean-up",
-    summary="Delete what is outdated, once",
-    description="With `dry_run` nothing is deleted: the answer is what would be.",
-    responses=problem_responses(422),
+    summary="Delete what is outdated",
+    description="Once, now. With `dry_run` nothing is deleted: the answer is what would be.",
+    response_description="What is outdated, and whether it was deleted",
+    responses=problem_responses("invalid_retention"),
 )
-def clean_up(request: CleanUp, services: ServicesDep) -> CleanUpReport:
+def clean_up_storage(request: CleanUp, services: ServicesDep) -> CleanUpReport:
     act = find_outdated if request.dry_run else delete_outdated
     return _report(act(services, request.days), deleted=not request.dry_run)
 

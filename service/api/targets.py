@@ -5,30 +5,56 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from service import targets as commands
-from service.api.dependencies import ServicesDep, problem_responses
+from service.api.codes import problem_responses
+from service.api.dependencies import ServicesDep, TargetName
 from service.api.schemas import DeviceSchema, Page, TargetCreate, TargetSchema
 from service.queries import targets as queries
 
 router = APIRouter(tags=["targets"])
 
 
-@router.get("/targets", summary="List targets")
+@router.get(
+    "/targets",
+    summary="List targets",
+    description="What code can be generated for: `host`, the machine of the server, those that Tessera knows, and "
+    "those that were added.",
+    response_description="All targets; the list is a single page",
+)
 def list_targets(services: ServicesDep) -> Page[TargetSchema]:
     return Page(items=queries.all_targets(services.database, services.fleet))
 
 
-@router.get("/targets/{name}", summary="Read one target", responses=problem_responses(404))
-def get_target(name: str, services: ServicesDep) -> TargetSchema:
+@router.get(
+    "/targets/{name}",
+    summary="Read one target",
+    description="What code is generated for, and what can be done for it here.",
+    response_description="The target",
+    responses=problem_responses("unknown_target"),
+)
+def get_target(name: TargetName, services: ServicesDep) -> TargetSchema:
     return queries.get_target(services.database, name, services.fleet)
 
 
-@router.post("/targets", status_code=201, summary="Add a target of one's own", responses=problem_responses(409, 422))
+@router.post(
+    "/targets",
+    status_code=201,
+    summary="Add a target of one's own",
+    description="A TVM target object, the link triple and the number of threads. It cannot be changed afterwards: "
+    "records belong to a target as it was measured.",
+    response_description="The target; `Location` is its address",
+    responses=problem_responses("target_exists", "invalid_target"),
+)
 def create_target(request: TargetCreate, response: Response, services: ServicesDep) -> TargetSchema:
     target = commands.create_target(services, request)
     response.headers["Location"] = f"/api/v1/targets/{target.name}"
     return target
 
 
-@router.get("/devices", summary="List the devices that can measure")
+@router.get(
+    "/devices",
+    summary="List the devices that can measure",
+    description="This machine, and the boards of the fleet with their state.",
+    response_description="All devices; the list is a single page",
+)
 def list_devices(services: ServicesDep) -> Page[DeviceSchema]:
     return Page(items=queries.list_devices(services.database, services.fleet))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from service.api.dependencies import DEFAULT_PAGE, Cursor, Limit, ServicesDep, problem_responses
+from service.api.codes import problem_responses
+from service.api.dependencies import DEFAULT_PAGE, Cursor, Limit, ServicesDep, WebhookId
 from service.api.schemas import Page, WebhookCreate, WebhookCreated, WebhookDeliverySchema, WebhookSchema
 from service.webhooks import commands
 
@@ -14,9 +15,11 @@ router = APIRouter(tags=["webhooks"])
 @router.post(
     "/webhooks",
     status_code=201,
-    summary="Have an address told when a job has ended",
-    description="The `secret` that messages are signed with is in this answer, and in no other.",
-    responses=problem_responses(422),
+    summary="Add a webhook",
+    description="An address that is told when a job has ended. The `secret` that messages are signed with is in this "
+    "answer, and in no other.",
+    response_description="The webhook with its secret; `Location` is where its deliveries are",
+    responses=problem_responses("invalid_webhook"),
 )
 def create_webhook(request: WebhookCreate, response: Response, services: ServicesDep) -> WebhookCreated:
     created = commands.create_webhook(services.database, request)
@@ -24,29 +27,49 @@ def create_webhook(request: WebhookCreate, response: Response, services: Service
     return created
 
 
-@router.get("/webhooks", summary="List webhooks")
+@router.get(
+    "/webhooks",
+    summary="List webhooks",
+    description="The oldest first, each with how many messages wait, were delivered, and were given up.",
+    response_description="All webhooks; the list is a single page",
+)
 def list_webhooks(services: ServicesDep) -> Page[WebhookSchema]:
     return Page(items=commands.list_webhooks(services.database))
 
 
-@router.delete("/webhooks/{webhook_id}", status_code=204, summary="Remove a webhook", responses=problem_responses(404))
-def delete_webhook(webhook_id: str, services: ServicesDep) -> None:
+@router.delete(
+    "/webhooks/{webhook_id}",
+    status_code=204,
+    response_class=Response,
+    summary="Remove a webhook",
+    description="What it was sent goes with it.",
+    response_description="The webhook is gone",
+    responses=problem_responses("webhook_not_found"),
+)
+def delete_webhook(webhook_id: WebhookId, services: ServicesDep) -> None:
     commands.delete_webhook(services.database, webhook_id)
 
 
 @router.post(
-    "/webhooks/{webhook_id}/test", status_code=202, summary="Send a test message", responses=problem_responses(404)
+    "/webhooks/{webhook_id}/test",
+    status_code=202,
+    summary="Send a test message",
+    description="A message without a job, which is sent at once.",
+    response_description="The delivery, which is pending",
+    responses=problem_responses("webhook_not_found"),
 )
-def try_webhook(webhook_id: str, services: ServicesDep) -> WebhookDeliverySchema:
+def try_webhook(webhook_id: WebhookId, services: ServicesDep) -> WebhookDeliverySchema:
     return commands.try_webhook(services.database, webhook_id)
 
 
 @router.get(
     "/webhooks/{webhook_id}/deliveries",
-    summary="What a webhook was sent, the newest first",
-    responses=problem_responses(404, 422),
+    summary="List what a webhook was sent",
+    description="The newest first: state, attempts, and what the last one was answered.",
+    response_description="One page of deliveries",
+    responses=problem_responses("webhook_not_found", "invalid_cursor"),
 )
 def list_deliveries(
-    webhook_id: str, services: ServicesDep, cursor: Cursor = None, limit: Limit = DEFAULT_PAGE
+    webhook_id: WebhookId, services: ServicesDep, cursor: Cursor = None, limit: Limit = DEFAULT_PAGE
 ) -> Page[WebhookDeliverySchema]:
     return commands.list_deliveries(services.database, webhook_id, cursor=cursor, limit=limit)

@@ -21,6 +21,7 @@ from typing import Any, Self
 from anyio.to_thread import run_sync
 
 from service.api.schemas import JobCreate, JobSchema, Measure, ModelSchema, TargetSchema
+from service.client.async_rest import AsyncClient
 from service.client.rest import Client
 from service.jobs.states import FINAL_STATES, JobState
 from tuner.errors import TesseraError
@@ -237,6 +238,7 @@ class AsyncTessera:
 
     def __init__(self, url: str | None = None, *, token: str | None = None) -> None:
         self.sync = Tessera(url, token=token)
+        self.client = AsyncClient(self.sync.client)
 
     async def upload(self, path: str | Path) -> ModelSchema:
         return await run_sync(self.sync.upload, path)

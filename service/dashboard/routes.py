@@ -1,5 +1,5 @@
-"""The dashboard's router: the lists here; comparing, a cost model, a job, models, Netron's files, a new job, records
-and settings in modules of their own."""
+"""The dashboard's router: the lists here; comparing, a cost model, a job, models, Netron's files, a new job, records,
+the REST reference and settings in modules of their own."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from service.dashboard import (
     netron,
     new_pages,
     record_pages,
+    reference,
     settings_pages,
     task_page,
     verdict,
@@ -98,5 +99,6 @@ router.include_router(model_pages.router)
 router.include_router(netron.router)
 router.include_router(new_pages.router)
 router.include_router(record_pages.router)
+router.include_router(reference.router)
 router.include_router(settings_pages.router)
 router.include_router(task_page.router)

@@ -122,7 +122,7 @@ def add_jobs(services: Services, models: dict[str, str]) -> dict[str, str]:
 def add_cost_models(services: Services) -> None:
     """Five versions: the first too small to be judged, the last with points to draw."""
     store = DatabaseCostModelStore(services.database, services.blobs)
-    versions = (
+    versions: tuple[tuple[int, dict[str, float]], ...] = (
         (96, {}),
         (980, {"pairwise_accuracy": 0.784, "top_1": 0.812, "top_5": 0.903}),
         (3_410, {"pairwise_accuracy": 0.862, "top_1": 0.874, "top_5": 0.951}),

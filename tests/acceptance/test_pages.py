@@ -31,6 +31,7 @@ PAGES = (
     "/jobs/{running}/tasks/task1",
     "/jobs/{cancelled}/tasks/task9",
     "/settings",
+    "/docs",
     "/records",
     "/records?target=raspberry-pi-4&which=all",
     "/?state=succeeded",
@@ -73,6 +74,19 @@ def test_every_page_is_quiet_and_fits(site: Site, browser: Browser, watch: Watch
             background = page.evaluate("getComputedStyle(document.body).backgroundColor")
             lightness = sum(int(part) for part in re.findall(r"\d+", background)[:3])
             assert (lightness < 200) == (scheme == "dark"), f"{name} is not {scheme}: {background}"
+    watch.assert_clean()
+
+
+def test_the_reference_fits_a_phone_unfolded(site: Site, browser: Browser, watch: Watch) -> None:
+    with open_page(browser, watch, base_url=site.url, size="phone") as page:
+        page.goto("/docs")
+        page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
+        expect(page.locator("#create_job + p")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+        parts = "'.operation :is(p, h3, pre, code, table, tbody, tr, td, tbody th)'"
+        wide = "each.clientWidth > 0 && each.scrollWidth > each.clientWidth + 1 && !each.closest('thead')"
+        found = f"[...document.querySelectorAll({parts})].filter((each) => {wide}).map((each) => each.outerHTML)"
+        assert page.evaluate(found) == []
     watch.assert_clean()
 
 

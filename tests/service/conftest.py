@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
 
 from service.app import create_app
 from service.database import Database
@@ -18,12 +20,41 @@ from service.database.upgrade import upgrade
 from service.services import Services
 from service.settings import Settings
 from tests import models
+from tests.service import contract
 
 ROOT = Path(__file__).resolve().parents[2]
 FAKE_JOB = (sys.executable, str(Path(__file__).with_name("fake_job.py")))
 
 Value = TypeVar("Value")
 Served = Callable[..., AbstractContextManager[TestClient]]
+
+
+@pytest.fixture(autouse=True)
+def every_answer_is_documented(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever an application answers in these tests, the OpenAPI document has its status, media type and code."""
+    found: set[str] = set()
+    answer = FastAPI.__call__
+
+    async def watch(app: FastAPI, scope: Scope, receive: Receive, send: Send) -> None:
+        status, media_type, body = 0, "", b""
+
+        async def note(message: Message) -> None:
+            nonlocal status, media_type, body
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                media_type = dict(message["headers"]).get(b"content-type", b"").decode().partition(";")[0]
+            elif message["type"] == "http.response.body" and status >= 400:
+                body += message.get("body", b"")
+            await send(message)
+
+        await answer(app, scope, receive, note)
+        if status:
+            asked = (scope["method"], scope["path"])
+            found.update(contract.undocumented(*asked, status=status, media_type=media_type, body=body))
+
+    monkeypatch.setattr(FastAPI, "__call__", watch)
+    yield
+    assert found == set(), "not in the OpenAPI document"
 
 
 @pytest.fixture

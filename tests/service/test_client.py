@@ -30,8 +30,8 @@ from service.client import (
     RequestFailed,
     ServerUnreachable,
     Tessera,
+    transport,
 )
-from service.client import rest as rest_client
 from service.settings import Settings
 from tests.service.conftest import FAKE_JOB
 
@@ -239,7 +239,7 @@ def stumbling(answers: list[int | None]) -> Iterator[tuple[str, list[str]]]:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long the client waited between attempts, without waiting."""
     waited: list[float] = []
-    monkeypatch.setattr(rest_client.time, "sleep", waited.append)
+    monkeypatch.setattr(transport.time, "sleep", waited.append)
     return waited
 
 
