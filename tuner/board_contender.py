@@ -75,8 +75,8 @@ class _BoardNetwork(Network):
         return float(timer(self._module, name, *map(self._argument, shapes)))
 
     def _argument(self, shape: Sequence[int]) -> Any:
-        """Fp32 numbers on the board; many are not sent there. Memory must have been written before it is read: until then
-        all of it is one page of zeros, which is in the cache."""
+        """Fp32 numbers on the board; many are not sent there. Memory must have been written before it is read: until
+        then all of it is one page of zeros, which is in the cache."""
         tvm, device = self._board.tvm, self._board.device
         if math.prod(shape) <= _MOST_SENT:
             return tvm.runtime.tensor(np.ones(shape, dtype=np.float32), device=device)

@@ -60,8 +60,8 @@ class TaskSummary:
     """One task as the tasks table shows it.
 
     ``uses`` say how often the network calls it, and for which of its alternatives (`tuner.search.alternatives`).
-    ``traffic_bytes`` are those of all of its arguments, each read or written once: what no schedule of it can do without;
-    None where shapes are not known. ``tunable`` is False for symbolic tasks and tasks without a design space.
+    ``traffic_bytes`` are those of all of its arguments, each read or written once: what no schedule of it can do
+    without; None where shapes are not known. ``tunable`` is False for symbolic tasks and tasks without a design space.
     """
 
     key: str

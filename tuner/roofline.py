@@ -13,8 +13,8 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Roofline:
-    """``peak_gflops`` of fp32 multiply-adds (two operations each) by all threads; ``bandwidth_gb_s`` of copying what fits
-    no cache, bytes read and written."""
+    """``peak_gflops`` of fp32 multiply-adds (two operations each) by all threads; ``bandwidth_gb_s`` of copying what
+    fits no cache, bytes read and written."""
 
     peak_gflops: float
     bandwidth_gb_s: float

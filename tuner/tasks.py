@@ -15,8 +15,8 @@ import numpy as np
 import tvm
 from tvm import relax, tirx
 from tvm.relax.analysis import has_reshape_pattern
-from tvm.s_tir.meta_schedule.arg_info import ArgInfo
 from tvm.s_tir.analysis import estimate_tir_flops
+from tvm.s_tir.meta_schedule.arg_info import ArgInfo
 from tvm.target import Target
 from tvm_ffi import structural_hash
 

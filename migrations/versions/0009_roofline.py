@@ -16,11 +16,11 @@ depends_on = None
 
 def upgrade() -> None:
     with op.batch_alter_table("jobs") as batch:
-        batch.add_column(sa.Column("peak_gflops", sa.Float(), nullable=True))
-        batch.add_column(sa.Column("bandwidth_gb_s", sa.Float(), nullable=True))
+        batch.add_column(sa.Column("peak_gflops", sa.Double(), nullable=True))
+        batch.add_column(sa.Column("bandwidth_gb_s", sa.Double(), nullable=True))
     with op.batch_alter_table("tasks") as batch:
         batch.add_column(sa.Column("traffic_bytes", sa.BigInteger(), nullable=True))
-        batch.add_column(sa.Column("untuned_us", sa.Float(), nullable=True))
+        batch.add_column(sa.Column("untuned_us", sa.Double(), nullable=True))
 
 
 def downgrade() -> None:

@@ -155,7 +155,8 @@ async def _existing_job(job_id: str, services: ServicesDep) -> str:
     response_class=EventSourceResponse,
     summary="The job's events as they happen (SSE)",
     description="Events: state, stage, log, preflight, tasks, trial, progress, baseline, roofline, untuned, result. "
-    "After a final state and its last event comes `end`, and the stream closes. `Last-Event-ID` (or `?after=`) resumes behind that event.",
+    "After a final state and its last event comes `end`, and the stream closes. `Last-Event-ID` (or `?after=`) resumes "
+    "behind that event.",
     responses=problem_responses(404),
 )
 async def stream_events(

@@ -325,9 +325,9 @@ class TaskSchema(BaseModel):
     ``weight`` is how often the network calls it. Where parts of the network can be computed in several ways, ``uses``
     says which ones need it, and ``way`` is set for a task that only they need; ``used`` is false while others are
     faster: then ``weight`` is how often it would be called.
-    ``traffic_bytes`` are those of its inputs, weights and output, each moved once; ``percent_of_roofline`` is the least time
-    that these or ``flops`` could take on the device ÷ ``best_us``, above 100 where they stay in a cache. ``untuned_us`` is
-    its latency without a schedule.
+    ``traffic_bytes`` are those of its inputs, weights and output, each moved once; ``percent_of_roofline`` is the least
+    time that these or ``flops`` could take on the device ÷ ``best_us``, above 100 where they stay in a cache.
+    ``untuned_us`` is its latency without a schedule.
     """
 
     key: str

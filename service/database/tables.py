@@ -122,8 +122,8 @@ class Task(Base):
     """One distinct tunable PrimFunc of a job's model.
 
     ``uses`` is what the network calls it for: ``count``, and ``choice`` and ``way`` where it needs either this task or
-    others (`tuner.search.alternatives`). ``traffic_bytes`` are those of its arguments, ``untuned_us`` is its latency without a
-    schedule.
+    others (`tuner.search.alternatives`). ``traffic_bytes`` are those of its arguments, ``untuned_us`` is its latency
+    without a schedule.
     """
 
     __tablename__ = "tasks"

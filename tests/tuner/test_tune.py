@@ -123,8 +123,8 @@ def test_a_job_goes_on_where_no_roofline_can_be_measured(
 ) -> None:
     missing = {"no_such_kernel": {"shapes": [[1]], "flops": 1}}
     monkeypatch.setattr(pipeline, "describe_roofline", lambda spec: missing)
-    sink = ListSink()
-    result = run(request(perceptron_model, tmp_path / "job", budget=Budget(trials=4)), store=MemoryRecordStore(), sink=sink)
+    sink, asked = ListSink(), request(perceptron_model, tmp_path / "job", budget=Budget(trials=4))
+    result = run(asked, store=MemoryRecordStore(), sink=sink)
     assert verify_bundle(result.bundle).ok
     assert any(isinstance(event, BaselineMeasured) for event in sink.events)
     assert not any(isinstance(event, RooflineMeasured) for event in sink.events)

@@ -98,8 +98,8 @@ class Timed:
 class Agreement:
     """How far two libraries' outputs lie apart on the same random inputs.
 
-    ``reference_us`` is the latency of the second one, which has to run for this anyway: of that one run where it is long,
-    else of a few like those of candidates; None where these fail.
+    ``reference_us`` is the latency of the second one, which has to run for this anyway: of that one run where it is
+    long, else of a few like those of candidates; None where these fail.
     """
 
     max_abs_error: float
