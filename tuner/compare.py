@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,6 +58,7 @@ def compare(
     threads: int,
     time_budget_s: float = 30.0,
     board: BoardProcess | None = None,
+    afterwards: Callable[[Mapping[str, RunnableNetwork]], None] | None = None,
 ) -> dict[str, Latency]:
     """Time the contenders in turns, A B C A B C …, on one sample with ``threads`` threads each.
 
@@ -65,6 +66,7 @@ def compare(
     spent; loading and everybody's first run are not counted. A network so slow that
     one run takes a tenth of the budget has no untimed runs and takes part while the budget lasts; its first run
     counts, so that everybody is timed at least once. With a ``board`` that is where they run (compiled ones only).
+    ``afterwards`` is called with the loaded networks behind the last turn.
     Raises `WorkerError` when a network cannot be loaded or crashes.
     """
     names = [spec.name for spec in inputs]
@@ -102,6 +104,9 @@ def compare(
                 rounds[name] += 1
             if time.monotonic() - started > time_budget_s:
                 break
+        if afterwards is not None:
+            time.sleep(_SETTLE_S)
+            afterwards(networks)
         return {
             name: _latency(latencies[name], rounds=rounds[name], threads=threads, load_s=networks[name].load_s)
             for name in contenders

@@ -21,7 +21,7 @@ from tuner.cuda import use_nvrtc
 from tuner.errors import BuildError
 from tuner.link import export_module
 from tuner.memory import MemoryPlan, plan_memory
-from tuner.roofline import with_roofline
+from tuner.roofline_kernels import with_roofline
 from tuner.targets import TargetSpec
 from tuner.tasks import task_module
 

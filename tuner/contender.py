@@ -11,6 +11,8 @@ code prints goes to standard error):
 ``{"time": runs}``: times single runs on the first sample of the last ``run``; answers ``{"latency_us": [...]}``
 ``{"grow": IN.npz}``: runs the first sample; answers ``{"bytes": growth}`` (`tuner.high_water`), null where unknown.
 Only for a network that was not run before, and is not timed afterwards.
+``{"kernel": NAME, "shapes": [[…], …]}``: the shortest of eight calls of one of the module's own functions on fp32
+arguments, of a compiled network only; answers ``{"best_us": latency}``
 ``{"error": message}`` answers a request that failed.
 
 Benchmarks time other engines by the same protocol: a program of theirs hands its `Network` to `serve`.
@@ -57,6 +59,10 @@ class Network:
             latencies.append((time.perf_counter() - started) * 1e6)
         return latencies
 
+    def best_us(self, name: str, shapes: Sequence[Sequence[int]]) -> float:
+        """The shortest call of one of its own functions (`tuner.roofline_kernels`)."""
+        raise NotImplementedError
+
 
 class _Compiled(Network):
     def __init__(self, path: str) -> None:
@@ -65,7 +71,8 @@ class _Compiled(Network):
         from tvm.runtime import load_module, tensor
         from tvm.runtime.vm import VirtualMachine
 
-        self._main = VirtualMachine(load_module(path), tvm.cpu())["main"]
+        self._module = load_module(path)
+        self._main = VirtualMachine(self._module, tvm.cpu())["main"]
         self._tensor = tensor
 
     def prepare(self, arrays: Sequence[np.ndarray]) -> Any:
@@ -77,6 +84,11 @@ class _Compiled(Network):
     def fetch(self, returned: Any) -> list[np.ndarray]:
         outputs = [returned] if hasattr(returned, "numpy") else list(returned)
         return [output.numpy() for output in outputs]
+
+    def best_us(self, name: str, shapes: Sequence[Sequence[int]]) -> float:
+        arguments = [self._tensor(np.ones(shape, dtype=np.float32)) for shape in shapes]
+        timer = self._module.get_function("tessera_profile_best_us", query_imports=True)
+        return float(timer(self._module, name, *arguments))
 
 
 class _OnnxRuntime(Network):
@@ -132,6 +144,8 @@ def serve(load: Callable[[], Network]) -> int:
             elif "grow" in request:
                 first, *_ = prepare_samples(network, request["grow"])
                 answer = {"bytes": growth_bytes(partial(network.launch, first))}
+            elif "kernel" in request:
+                answer = {"best_us": network.best_us(request["kernel"], request["shapes"])}
             else:
                 answer = {"latency_us": network.time_us(prepared[0], request["time"])}
         except Exception as error:

@@ -60,7 +60,8 @@ class TaskSummary:
     """One task as the tasks table shows it.
 
     ``uses`` say how often the network calls it, and for which of its alternatives (`tuner.search.alternatives`).
-    ``tunable`` is False for symbolic tasks and tasks without a design space.
+    ``traffic_bytes`` are those of all of its arguments, each read or written once: what no schedule of it can do
+    without; None where shapes are not known. ``tunable`` is False for symbolic tasks and tasks without a design space.
     """
 
     key: str
@@ -68,6 +69,7 @@ class TaskSummary:
     workload: str
     uses: tuple[Use, ...]
     flops: float
+    traffic_bytes: int | None = None
     tunable: bool = True
 
 
@@ -144,6 +146,24 @@ class BaselineMeasured(Event):
     latency_us: float
     spread_us: float
     onnxruntime_us: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RooflineMeasured(Event):
+    """What the device does at best (`tuner.roofline`)."""
+
+    kind: ClassVar[str] = "roofline"
+    peak_gflops: float
+    bandwidth_gb_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class UntunedTaskMeasured(Event):
+    """A task's latency without a schedule: the same function as TVM's own default build would leave it."""
+
+    kind: ClassVar[str] = "untuned"
+    task: str
+    latency_us: float
 
 
 @dataclass(frozen=True, kw_only=True)

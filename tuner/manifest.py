@@ -10,7 +10,7 @@ from pathlib import Path
 from tuner.compare import Latency
 from tuner.frontend.convert import ImportedModel
 from tuner.request import TuneRequest
-from tuner.roofline import describe_roofline
+from tuner.roofline_kernels import describe_roofline
 from tuner.targets import TargetSpec, tvm_version
 from tuner.verify import NumericsReport
 

@@ -150,6 +150,12 @@ class RunnableNetwork(ABC):
         answer = self._ask({"grow": str(self._given([sample], inputs))}, timeout_s=timeout_s)["bytes"]
         return answer if isinstance(answer, int) else None
 
+    def best_us(self, name: str, shapes: Sequence[Sequence[int]], *, timeout_s: float = 60) -> float:
+        """The shortest of eight calls of one of the module's own functions (`tuner.roofline_kernels`) with arguments of
+        these shapes. Of compiled networks only, and not of those without an instrument."""
+        answer = self._ask({"kernel": name, "shapes": [list(shape) for shape in shapes]}, timeout_s=timeout_s)
+        return float(str(answer["best_us"]))
+
     def _given(self, samples: Sequence[Sample], inputs: Sequence[str]) -> Path:
         path = self._folder / "in.npz"
         arrays = {f"{s}.{p}": sample[name] for s, sample in enumerate(samples) for p, name in enumerate(inputs)}

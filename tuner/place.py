@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tuner.frontend.convert import ImportedModel
 from tuner.measure.fleet import FleetRunner, NoBoardError
 from tuner.measure.runner import LocalRunner
 from tuner.memory import measured_peak_bytes
-from tuner.network_process import Sample
+from tuner.network_process import RunnableNetwork, Sample
 from tuner.request import TuneRequest
 from tuner.targets import can_measure, checked_on, host_target, no_device
 from tuner.verify import NumericsReport, verify_module
@@ -72,9 +72,10 @@ class Place:
         *,
         time_budget_s: float,
         with_onnxruntime: bool = False,
+        afterwards: Callable[[Mapping[str, RunnableNetwork]], None] | None = None,
     ) -> dict[str, Latency]:
         """Built networks timed in turns, with ONNX Runtime among them where that is wanted and there: boards do not
-        have it. Raises `WorkerError` when one crashes."""
+        have it. ``afterwards`` is called with all of them, still loaded. Raises `WorkerError` when one crashes."""
         contenders = {name: Contender(path=path) for name, path in modules.items()}
         if with_onnxruntime and not self._fleet:
             contenders["onnxruntime"] = Contender(path=self._request.model_path, kind="onnxruntime")
@@ -86,6 +87,7 @@ class Place:
                 threads=self._request.target.threads,
                 time_budget_s=time_budget_s,
                 board=board,
+                afterwards=afterwards,
             )
 
     def peak_bytes(self, module: Path, model: ImportedModel, sample: Sample) -> int | None:

@@ -6,14 +6,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import tvm
-from tvm.s_tir.meta_schedule.arg_info import ArgInfo
 
 from tuner.records import Record, RecordStore
 from tuner.search.alternatives import USUAL_WAY, Alternative, Totals, calls
 from tuner.targets import TargetSpec
-from tuner.tasks import ExtractedTask, task_functions, task_module, workload_key
+from tuner.tasks import ExtractedTask, argument_bytes, task_functions, task_module, workload_key
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -119,16 +117,6 @@ def without(tasks: Sequence[ExtractedTask], is_dropped: Callable[[Alternative], 
             uses := tuple(use for use in task.tuning.uses if use.alternative is None or not is_dropped(use.alternative))
         )
     ]
-
-
-def argument_bytes(mod: tvm.IRModule) -> int:
-    """The bytes of all tensors that ``main`` is given, those that it writes among them; 0 where shapes are not
-    known."""
-    try:
-        arguments = ArgInfo.from_entry_func(mod, False)
-        return sum(math.prod(map(int, each.shape)) * np.dtype(str(each.dtype)).itemsize for each in arguments)
-    except (TypeError, ValueError, tvm.error.InternalError):
-        return 0
 
 
 def needed_tasks(tasks: Sequence[ExtractedTask], ways: Mapping[str, str]) -> list[ExtractedTask]:

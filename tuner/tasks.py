@@ -7,6 +7,7 @@ one task.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ import tvm
 from tvm import relax, tirx
 from tvm.relax.analysis import has_reshape_pattern
 from tvm.s_tir.analysis import estimate_tir_flops
+from tvm.s_tir.meta_schedule.arg_info import ArgInfo
 from tvm.target import Target
 from tvm_ffi import structural_hash
 
@@ -32,10 +34,11 @@ from tuner.ways import Ways
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ExtractedTask:
     """A distinct function of the network; ``spaces_error`` says why it has no design space (symbolic shapes, mostly),
-    else it is empty."""
+    else it is empty. ``traffic_bytes`` are those of its arguments, None where shapes are not known."""
 
     tuning: TuningTask
     spaces_error: str = ""
+    traffic_bytes: int | None = None
 
     @property
     def tunable(self) -> bool:
@@ -112,7 +115,7 @@ def extract_tasks(ways: Ways, spec: TargetSpec, *, seed: int) -> list[ExtractedT
         tuning = TuningTask(
             key=name, name=name, workload=workload, uses=own, spaces=spaces, network_weight_bytes=usual_bytes + beside
         )
-        tasks.append(ExtractedTask(tuning=tuning, spaces_error=error))
+        tasks.append(ExtractedTask(tuning=tuning, spaces_error=error, traffic_bytes=argument_bytes(alone) or None))
     return sorted(tasks, key=lambda task: -most_calls(task.tuning.uses) * task.tuning.workload.flops)
 
 
@@ -120,6 +123,16 @@ def weight_bytes(function: tirx.PrimFunc) -> int:
     """Bytes of a function's parameters that are constant weights."""
     buffers = [function.params[index].ty for index in layout_free_parameters(function)]
     return sum(int(_elements(buffer)) * np.dtype(str(buffer.dtype)).itemsize for buffer in buffers)
+
+
+def argument_bytes(mod: tvm.IRModule) -> int:
+    """The bytes of all tensors that ``main`` is given, those that it writes among them; 0 where shapes are not
+    known."""
+    try:
+        arguments = ArgInfo.from_entry_func(mod, False)
+        return sum(math.prod(map(int, each.shape)) * np.dtype(str(each.dtype)).itemsize for each in arguments)
+    except (TypeError, ValueError, tvm.error.InternalError):
+        return 0
 
 
 def _work(mod: tvm.IRModule) -> float:

@@ -29,6 +29,7 @@ from tuner.events import (
     Log,
     Preflight,
     Progress,
+    RooflineMeasured,
     Stage,
     StageStarted,
     TasksExtracted,
@@ -41,11 +42,14 @@ from tuner.measure.builder import BuildPool
 from tuner.measure.fleet import NoBoardError
 from tuner.measure.tracker import TrackerError
 from tuner.memory import timeline_as_dicts
+from tuner.network_process import RunnableNetwork
 from tuner.place import Place
 from tuner.plan import Plan, measured_completely, needed_tasks, without_unknown_ways
 from tuner.records import Record, RecordStore
 from tuner.reference import load_samples, random_samples, reference_outputs
 from tuner.request import TuneRequest, TuneResult
+from tuner.roofline import measured_roofline
+from tuner.roofline_kernels import describe_roofline
 from tuner.search.alternatives import USUAL_WAY
 from tuner.shown_schedules import shown_schedules
 from tuner.tasks import ExtractedTask, extract_tasks
@@ -235,6 +239,7 @@ class _Job:
                         workload=task.tuning.workload.key,
                         uses=task.tuning.uses,
                         flops=task.tuning.workload.flops,
+                        traffic_bytes=task.traffic_bytes,
                         tunable=task.tunable,
                     )
                     for task in tasks
@@ -254,7 +259,12 @@ class _Job:
         built = time.monotonic()
         if self.request.measure == "device":
             latencies = self._place.compare(
-                {"untuned": module}, model, self._samples[0], time_budget_s=_BASELINE_BUDGET_S, with_onnxruntime=True
+                {"untuned": module},
+                model,
+                self._samples[0],
+                time_budget_s=_BASELINE_BUDGET_S,
+                with_onnxruntime=True,
+                afterwards=self._measure_roofline,
             )
             self.sink.emit(
                 BaselineMeasured(
@@ -267,6 +277,15 @@ class _Job:
         builds = 1 if self._limit.limit_bytes or not self._ways.smallest_plans else 2
         self._afterwards_s = builds * (built - started) + 2 * (time.monotonic() - built)
         return module
+
+    def _measure_roofline(self, networks: Mapping[str, RunnableNetwork]) -> None:
+        """By the kernels in the untuned build, where and as it was timed. A job goes on without one."""
+        try:
+            found = measured_roofline(describe_roofline(self._place.spec), networks["untuned"].best_us)
+        except Exception as error:
+            self._log(f"The roofline could not be measured: {error}", level="warning")
+        else:
+            self.sink.emit(RooflineMeasured(peak_gflops=found.peak_gflops, bandwidth_gb_s=found.bandwidth_gb_s))
 
     def _tune(self, tasks: Sequence[ExtractedTask]) -> tuple[dict[str, Plan], TuningSummary]:
         """Search, then what to build."""

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from tuner.events import EventSink, Log
+from tuner.events import Event, EventSink, Log, UntunedTaskMeasured
 from tuner.measure.jobs import Agreement, Builder, BuildJob, Built, Failure, Runner, Timed, new_library
 from tuner.records import FailureKind, Record, RecordStore, failed_traces
 from tuner.search.alternatives import Ways, calls, network_us
@@ -143,7 +143,7 @@ class Winners:
                     message = f"{task.name}: no schedule can be checked: {unscheduled.message}"
                     self.sink.emit(Log(message=message, level="warning"))
                     return None
-                failure = scheduled if isinstance(scheduled, Failure) else self._compared(scheduled, unscheduled)
+                failure = scheduled if isinstance(scheduled, Failure) else self._compared(task, scheduled, unscheduled)
             finally:
                 for job in jobs:
                     job.output.unlink(missing_ok=True)
@@ -153,11 +153,13 @@ class Winners:
             self.store.add([_as_failed(record, failure)])
         return None
 
-    def _compared(self, scheduled: Built, unscheduled: Built) -> Failure | None:
-        """None when they agree on random inputs."""
+    def _compared(self, task: TuningTask, scheduled: Built, unscheduled: Built) -> Failure | None:
+        """None when they agree on random inputs. How long the unscheduled one took is told on the way."""
         answer = self.runner.agreement(scheduled, unscheduled, seed=self.seed)
         if isinstance(answer, Failure):
             return answer
+        if self.measure:
+            self.sink.emit(_untuned(task, answer.reference_us))
         if answer.max_rel_error <= _MAX_REL_ERROR:  # False for NaN too
             return None
         message = f"max |y − r| / max |r| is {answer.max_rel_error:.2g} against the unscheduled function"
@@ -189,6 +191,12 @@ def ranked(timings_us: Sequence[Sequence[float]]) -> tuple[int, list[int], float
     left = [index for index, timings in enumerate(timings_us) if 0 < len(timings) < most]
     left.sort(key=lambda index: (-len(timings_us[index]), min(timings_us[index])))
     return len(leading), leading + followers + left, noise
+
+
+def _untuned(task: TuningTask, latency_us: float | None) -> Event:
+    if latency_us is None:
+        return Log(message=f"{task.name}: the function without a schedule could not be timed", level="warning")
+    return UntunedTaskMeasured(task=task.key, latency_us=latency_us)
 
 
 def _latency_us(record: Record) -> float:

@@ -200,6 +200,14 @@ class JobBaseline(BaseModel):
     onnxruntime_us: float | None = None
 
 
+class JobRoofline(BaseModel):
+    """What the device does at best: fp32 multiply-adds of all threads, and copying what fits no cache, bytes read and
+    written."""
+
+    peak_gflops: float
+    bandwidth_gb_s: float
+
+
 class JobError(BaseModel):
     code: str
     message: str
@@ -249,6 +257,7 @@ class JobSchema(BaseModel):
     best: JobBest | None = None
     baseline: JobBaseline | None = None
     convergence: list[Step] = []
+    roofline: JobRoofline | None = None
     result: JobResult | None = None
     preflight: dict[str, Any] | None = None
     error: JobError | None = None
@@ -268,6 +277,9 @@ class TaskSchema(BaseModel):
     ``weight`` is how often the network calls it. Where parts of the network can be computed in several ways, ``uses``
     says which ones need it, and ``way`` is set for a task that only they need; ``used`` is false while others are
     faster: then ``weight`` is how often it would be called.
+    ``traffic_bytes`` are those of its inputs, weights and output, each moved once; ``percent_of_roofline`` is the least
+    time that these or ``flops`` could take on the device ÷ ``best_us``, above 100 where they stay in a cache.
+    ``untuned_us`` is its latency without a schedule.
     """
 
     key: str
@@ -275,6 +287,7 @@ class TaskSchema(BaseModel):
     workload: str = ""
     weight: int
     flops: float
+    traffic_bytes: int | None = None
     tunable: bool
     trials: int = 0
     failures: int = 0
@@ -282,6 +295,8 @@ class TaskSchema(BaseModel):
     knobs: dict[str, Any] = {}
     share: float | None = None
     gflops: float | None = None
+    percent_of_roofline: float | None = None
+    untuned_us: float | None = None
     uses: list[TaskUse] = []
     way: str | None = None
     used: bool = True

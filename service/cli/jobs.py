@@ -65,13 +65,15 @@ def show(
             str(task.trials),
             show_us(task.best_us),
             f"{task.gflops:.3g}" if task.gflops else "–",
+            f"{task.percent_of_roofline:.0f}%" if task.percent_of_roofline is not None else "–",
+            f"{task.untuned_us / task.best_us:.2f}×" if task.untuned_us and task.best_us else "–",
             f"{task.share:.1%}" if task.share is not None else "–",
             " ".join(f"{name}={value}" for name, value in task.knobs.items())[:80],
         ]
         for task in tasks
     ]
-    columns = ["task", "weight", "trials", "best", "GFLOP/s", "share", "knobs"]
-    print_table(columns, rows, empty="No tasks yet.", right=columns[1:6])
+    columns = ["task", "weight", "trials", "best", "GFLOP/s", "roofline", "× untuned", "share", "knobs"]
+    print_table(columns, rows, empty="No tasks yet.", right=columns[1:8])
 
 
 @app.command("watch")
@@ -184,9 +186,16 @@ def _pairs(job: JobSchema) -> list[tuple[str, str]]:
         ("untuned", show_us(baseline.latency_us, baseline.spread_us) if baseline else "–"),
         ("ONNX Runtime", show_us(baseline.onnxruntime_us) if baseline else "–"),
         ("× untuned", _speedup(job)),
+        ("roofline", _roofline(job)),
         ("seed", str(job.seed)),
         ("attempts", str(job.attempts)),
     ]
+
+
+def _roofline(job: JobSchema) -> str:
+    if job.roofline is None:
+        return "–"
+    return f"{job.roofline.peak_gflops:.3g} GFLOP/s, {job.roofline.bandwidth_gb_s:.3g} GB/s of memory"
 
 
 def _speedup(job: JobSchema) -> str:

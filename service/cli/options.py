@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from service.client import Client
     from service.settings import Settings
 
-_PIPE_WIDTH = 200
+_PIPE_WIDTH = 400
 
 Url = Annotated[
     str | None,
@@ -109,7 +109,7 @@ def print_json(value: BaseModel | Sequence[BaseModel] | dict[str, Any]) -> None:
 def print_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str, right: Sequence[str] = ()
 ) -> None:
-    """A table on standard output; ``right`` names the columns of numbers."""
+    """A table on standard output; ``right`` names the columns of numbers, which stay whole on narrow terminals."""
     if not rows:
         print(empty)
         return
@@ -119,7 +119,7 @@ def print_table(
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", no_wrap=True)
+        table.add_column(column, justify="right" if column in right else "left", no_wrap=column in right)
     for row in rows:
         table.add_row(*row)
     # In a pipe nothing is cut to the width of a terminal that is not there.

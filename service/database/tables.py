@@ -101,6 +101,8 @@ class Job(Base):
     baseline_us: Mapped[float | None]
     baseline_spread_us: Mapped[float | None]
     onnxruntime_us: Mapped[float | None]
+    peak_gflops: Mapped[float | None]
+    bandwidth_gb_s: Mapped[float | None]
     preflight: Mapped[dict[str, Any] | None]
     result: Mapped[dict[str, Any] | None]
     error: Mapped[dict[str, Any] | None]
@@ -120,7 +122,8 @@ class Task(Base):
     """One distinct tunable PrimFunc of a job's model.
 
     ``uses`` is what the network calls it for: ``count``, and ``choice`` and ``way`` where it needs either this task or
-    others (`tuner.search.alternatives`).
+    others (`tuner.search.alternatives`). ``traffic_bytes`` are those of its arguments, ``untuned_us`` is its latency
+    without a schedule.
     """
 
     __tablename__ = "tasks"
@@ -132,8 +135,10 @@ class Task(Base):
     workload: Mapped[str] = mapped_column(String(128))
     uses: Mapped[list[Any]] = mapped_column(default=list)
     flops: Mapped[float]
+    traffic_bytes: Mapped[int | None] = mapped_column(BigInteger)
     tunable: Mapped[bool] = mapped_column(default=True)
     best_us: Mapped[float | None]
+    untuned_us: Mapped[float | None]
     knobs: Mapped[dict[str, Any]] = mapped_column(default=dict)
 
 

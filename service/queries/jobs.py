@@ -18,6 +18,7 @@ from service.api.schemas import (
     JobError,
     JobProgress,
     JobResult,
+    JobRoofline,
     JobSchema,
     LogLine,
     Page,
@@ -227,6 +228,9 @@ def _schema(session: Session, job: Job, model_name: str) -> JobSchema:
         else JobBaseline(
             latency_us=job.baseline_us, spread_us=job.baseline_spread_us, onnxruntime_us=job.onnxruntime_us
         ),
+        roofline=JobRoofline(peak_gflops=job.peak_gflops, bandwidth_gb_s=job.bandwidth_gb_s)
+        if job.peak_gflops and job.bandwidth_gb_s
+        else None,
         convergence=job.convergence,
         result=JobResult.model_validate(job.result) if job.result else None,
         preflight=job.preflight,

@@ -9,9 +9,10 @@ from sqlalchemy import func, select
 
 from service.api.schemas import Page, TaskSchema, TaskUse, TrialSchema
 from service.database import Database
-from service.database.tables import Task, TrialRecord
+from service.database.tables import Job, Task, TrialRecord
 from service.paging import DEFAULT_LIMIT, decode_cursor, encode_cursor
 from service.queries.jobs import find_job
+from tuner.roofline import Roofline
 from tuner.search.alternatives import Alternative, Use, calls, choose_ways, most_calls, totals_us
 
 
@@ -54,17 +55,28 @@ def list_tasks(database: Database, job_id: str) -> list[TaskSchema]:
                     workload=task.workload,
                     weight=0,
                     flops=task.flops,
+                    traffic_bytes=task.traffic_bytes,
                     tunable=task.tunable,
                     trials=trials,
                     failures=failures,
                     best_us=best_us,
                     knobs=knobs,
                     gflops=task.flops / best_us / 1e3 if best_us and task.flops else None,
+                    percent_of_roofline=_percent_of_roofline(job, task, best_us),
+                    untuned_us=task.untuned_us,
                     uses=task.uses,
                 )
             )
     _share(shown)
     return shown
+
+
+def _percent_of_roofline(job: Job, task: Task, best_us: float | None) -> float | None:
+    """None where one of its figures is missing."""
+    if not (job.peak_gflops and job.bandwidth_gb_s and task.flops and task.traffic_bytes and best_us):
+        return None
+    roofline = Roofline(peak_gflops=job.peak_gflops, bandwidth_gb_s=job.bandwidth_gb_s)
+    return roofline.percent(flops=task.flops, traffic_bytes=task.traffic_bytes, latency_us=best_us)
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,12 @@ from tuner.events import (
     Log,
     Preflight,
     Progress,
+    RooflineMeasured,
     StageStarted,
     TaskRecalled,
     TasksExtracted,
     TrialMeasured,
+    UntunedTaskMeasured,
 )
 from tuner.search.alternatives import Use
 
@@ -90,6 +92,7 @@ class JobReporter:
             task.workload = summary.workload
             task.uses = [_use(use) for use in summary.uses]
             task.flops = summary.flops
+            task.traffic_bytes = summary.traffic_bytes
             task.tunable = summary.tunable
         for stale in known.values():
             session.delete(stale)
@@ -148,6 +151,14 @@ class JobReporter:
             baseline_spread_us=event.spread_us,
             onnxruntime_us=event.onnxruntime_us,
         )
+
+    @_apply.register
+    def _(self, event: RooflineMeasured, session: Session) -> None:
+        self._set(session, peak_gflops=event.peak_gflops, bandwidth_gb_s=event.bandwidth_gb_s)
+
+    @_apply.register
+    def _(self, event: UntunedTaskMeasured, session: Session) -> None:
+        self._set_task(session, event.task, untuned_us=event.latency_us)
 
     @_apply.register
     def _(self, event: Finished, session: Session) -> None:

@@ -29,11 +29,13 @@ from tuner.events import (
     Log,
     Preflight,
     Progress,
+    RooflineMeasured,
     Stage,
     StageStarted,
     TasksExtracted,
     TaskSummary,
     TrialMeasured,
+    UntunedTaskMeasured,
 )
 from tuner.records import FailureKind, Record, Workload
 from tuner.search.alternatives import Use, most_calls
@@ -41,11 +43,12 @@ from tuner.targets import host_target, tvm_version
 
 LONG_NAME = "a_model_with_a_really_long_name_that_somebody_exported_from_a_training_script_2026_11_23_final_v2"
 MANY_TRIALS = 10_000
+# Name, calls, FLOPs, bytes of its arguments.
 TASKS = (
-    ("conv2d_3x3_56_relu", 4, 2.3e8),
-    ("conv2d_1x1_28", 8, 5.1e7),
-    ("fused_conv2d_transpose_add_batch_norm_relu_with_a_name_that_goes_on", 1, 1.8e7),
-    ("matmul", 2, 1.0e7),
+    ("conv2d_3x3_56_relu", 4, 2.3e8, 2_600_000),
+    ("conv2d_1x1_28", 8, 5.1e7, 1_400_000),
+    ("fused_conv2d_transpose_add_batch_norm_relu_with_a_name_that_goes_on", 1, 1.8e7, 900_000),
+    ("matmul", 2, 1.0e7, 1_250_000),
 )
 # Of a convolution and a mean that a real job tuned, and of a chain by windows, under the keys of TASKS.
 SCHEDULES = Path(__file__).with_name("schedules.json")
@@ -165,14 +168,22 @@ def tune(services: Services, job_id: str, reporter: JobReporter, *, trials: int,
     """Extracts tasks, measures the baseline, and runs that many trials, a few of them failures."""
     rng = random.Random(trials)
     summaries = tuple(
-        TaskSummary(key=f"task{index}", name=name, workload=f"workload{index}", uses=(Use(count=weight),), flops=flops)
-        for index, (name, weight, flops) in enumerate(TASKS)
+        TaskSummary(
+            key=f"task{index}",
+            name=name,
+            workload=f"workload{index}",
+            uses=(Use(count=weight),),
+            flops=flops,
+            traffic_bytes=traffic_bytes,
+        )
+        for index, (name, weight, flops, traffic_bytes) in enumerate(TASKS)
     )
     default = TaskSummary(
         key="task9", name="softmax", workload="workload9", uses=(Use(count=1),), flops=3e3, tunable=False
     )
     reporter.emit(StageStarted(stage=Stage.EXTRACT))
     reporter.emit(TasksExtracted(tasks=(*summaries, default)))
+    reporter.emit(RooflineMeasured(peak_gflops=412.0, bandwidth_gb_s=18.4))
     reporter.emit(BaselineMeasured(latency_us=UNTUNED_US, spread_us=2400.0, onnxruntime_us=ONNXRUNTIME_US))
     reporter.emit(StageStarted(stage=Stage.TUNE))
     store = DatabaseRecordStore(services.database, job_id)
@@ -256,6 +267,9 @@ def tell_one(services: Services, job_id: str, *, number: int, latency_us: float)
 def succeed(services: Services, job_id: str, reporter: JobReporter, *, tuned_us: float | None) -> None:
     """Verifies, packs a bundle and ends the job; without ``tuned_us`` no faster build was found."""
     outcome = "no_improvement" if tuned_us is None else "improved"
+    # Of the last task it could not be measured.
+    for index, (_, _, flops, _) in enumerate(TASKS[:-1]):
+        reporter.emit(UntunedTaskMeasured(task=f"task{index}", latency_us=flops / 8e3))
     for stage in (Stage.BUILD, Stage.VERIFY, Stage.BENCHMARK, Stage.PACKAGE):
         reporter.emit(StageStarted(stage=stage))
     reporter.emit(

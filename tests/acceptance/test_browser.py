@@ -109,6 +109,7 @@ def test_upload_tune_watch_download(server: str, browser: Browser, digits_model:
         bundle = tmp_path / download.value.suggested_filename
         download.value.save_as(bundle)
         _check_bundle(server, page.url.rsplit("/", 1)[1], bundle)
+        _check_tasks(server, page.url.rsplit("/", 1)[1])
         page.goto("/")
         expect(page.locator("tbody .state")).to_have_text("Succeeded")
     with open_page(browser, watch, base_url=server, size="phone", scheme="dark") as page:
@@ -132,6 +133,20 @@ def _watch_points(page: Page, folder: Path) -> list[int]:
         page.wait_for_timeout(100)
     assert page.locator("#job-sub .state-succeeded").count(), page.locator("#job-error").inner_text()
     return seen
+
+
+def _check_tasks(server: str, job_id: str) -> None:
+    roofline = httpx2.get(f"{server}/api/v1/jobs/{job_id}").json()["roofline"]
+    assert roofline["peak_gflops"] > 1
+    assert roofline["bandwidth_gb_s"] > 0.1
+    tasks = httpx2.get(f"{server}/api/v1/jobs/{job_id}/tasks").json()["items"]
+    measured = [task for task in tasks if task["best_us"] is not None]
+    assert measured
+    for task in measured:
+        # Above 100: what stays in a cache.
+        assert 0 < task["percent_of_roofline"] < 10_000, task
+    heaviest = max((task for task in measured if task["used"]), key=lambda task: task["share"])
+    assert heaviest["untuned_us"] > heaviest["best_us"]
 
 
 def _check_bundle(server: str, job_id: str, bundle: Path) -> None:

@@ -17,9 +17,11 @@ from service.app import create_app
 from service.cli.values import InvalidOption, parse_bytes, parse_duration_s, parse_shapes, show_us
 from service.settings import Settings
 from service.signing import public_key, sign
-from service.stores import DatabaseCostModelStore
-from tests.service.conftest import FAKE_JOB, services_of
+from service.stores import DatabaseCostModelStore, JobReporter
+from tests.acceptance import seed
+from tests.service.conftest import FAKE_JOB, services_of, start
 from tests.service.versions import POINTS, stored
+from tuner.events import UntunedTaskMeasured
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -163,6 +165,26 @@ def test_cost_models_are_shown_with_their_figures_in_columns(tessera: Run, tmp_p
     assert len(detail["held_out"]) == len(POINTS)
     assert [version["version"] for version in detail["versions"]] == [2, 1]
     assert "0.950" in tessera("cost-models", "list")[1]
+
+
+def test_a_job_is_shown_with_what_its_tasks_reach(tessera: Run, model_file: Path, tmp_path: Path) -> None:
+    with TestClient(create_app(Settings(data_dir=tmp_path / "data"), engine=False)) as client:
+        services, job_id = services_of(client), start(client, model_file)
+        reporter = JobReporter(services.database, job_id)
+        seed.tune(services, job_id, reporter, trials=32, total=64)
+        reporter.emit(UntunedTaskMeasured(task="task0", latency_us=28_750.0))
+    status, out, _err = tessera("jobs", "show", job_id)
+    assert status == 0
+    assert "412 GFLOP/s, 18.4 GB/s of memory" in out
+    lines = {line.split()[0]: re.split(r"  +", line.strip()) for line in out.splitlines() if line.strip()}
+    header = lines["task"]
+    told = dict(zip(header, lines["conv2d_3x3_56_relu"], strict=True))
+    assert re.fullmatch(r"\d+%", told["roofline"])
+    assert re.fullmatch(r"\d+\.\d\d×", told["× untuned"])
+    assert dict(zip(header, lines["conv2d_1x1_28"], strict=True))["× untuned"] == "–"
+    shown = json.loads(tessera("jobs", "show", job_id, "--json")[1])
+    assert shown["roofline"] == {"peak_gflops": 412.0, "bandwidth_gb_s": 18.4}
+    assert [task["untuned_us"] for task in shown["tasks"]][:2] == [28_750.0, None]
 
 
 def test_db_check_says_whether_to_upgrade(tessera: Run) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import pytest
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
@@ -15,6 +17,8 @@ from service.stores import JobReporter
 from service.stores.steps import MOST_STEPS, add_step
 from tests.acceptance import seed
 from tests.service.conftest import start
+from tuner.events import RooflineMeasured, TaskRecalled, TasksExtracted, TaskSummary, UntunedTaskMeasured
+from tuner.search.alternatives import Use
 
 
 def test_steps_are_improvements_and_stay_few() -> None:
@@ -48,3 +52,45 @@ def test_a_job_carries_its_convergence_also_over_a_resume(
         kept = session.scalars(select(Job.convergence).where(Job.id == job_id)).one()
     assert [tuple(step) for step in kept] == [*first, (41, first[-1][1] / 2)]
     assert '<svg class="sparkline"' in client.get("/").text
+
+
+def test_tasks_are_set_against_the_roofline_and_the_function_without_a_schedule(
+    client: TestClient, services: Services, model_file: Path
+) -> None:
+    job_id = start(client, model_file)
+    reporter = JobReporter(services.database, job_id)
+    names = {"memory": (1e6, 1_000_000), "arithmetic": (4e8, 1_000_000), "symbolic": (1e6, None)}
+    summaries = [
+        TaskSummary(key=name, name=name, workload=name, uses=(Use(count=1),), flops=flops, traffic_bytes=traffic_bytes)
+        for name, (flops, traffic_bytes) in names.items()
+    ]
+    reporter.emit(TasksExtracted(tasks=tuple(summaries)))
+    for name in names:
+        reporter.emit(TaskRecalled(task=name, best_us=2000.0))
+
+    def shown(figure: str) -> dict[str, Any]:
+        items = client.get(f"/api/v1/jobs/{job_id}/tasks").json()["items"]
+        return {task["key"]: task[figure] for task in items}
+
+    assert client.get(f"/api/v1/jobs/{job_id}").json()["roofline"] is None
+    assert set(shown("percent_of_roofline").values()) == set(shown("untuned_us").values()) == {None}
+    assert "–" in client.get(f"/jobs/{job_id}").text
+    reporter.emit(RooflineMeasured(peak_gflops=400.0, bandwidth_gb_s=20.0))
+    reporter.emit(UntunedTaskMeasured(task="arithmetic", latency_us=84_000.0))
+    assert client.get(f"/api/v1/jobs/{job_id}").json()["roofline"] == {"peak_gflops": 400.0, "bandwidth_gb_s": 20.0}
+    assert shown("traffic_bytes") == {"memory": 1_000_000, "arithmetic": 1_000_000, "symbolic": None}
+    assert shown("percent_of_roofline") == {
+        "memory": pytest.approx(2.5),
+        "arithmetic": pytest.approx(50.0),
+        "symbolic": None,
+    }
+    assert shown("untuned_us") == {"memory": None, "arithmetic": 84_000.0, "symbolic": None}
+    page = client.get(f"/jobs/{job_id}").text
+    for label, text in (("Of roofline", "50 %"), ("Of roofline", "2.5 %"), ("Against untuned", "42.0×")):
+        assert f'data-label="{label}">{text}</td>' in page
+    task = client.get(f"/jobs/{job_id}/tasks/arithmetic").text
+    assert "50 % of the roofline" in task
+    assert "42.0× against the function without a schedule, 84.0 ms" in task
+    # A resumed job extracts its tasks again: what was measured of them stays.
+    reporter.emit(TasksExtracted(tasks=tuple(summaries)))
+    assert shown("untuned_us")["arithmetic"] == 84_000.0

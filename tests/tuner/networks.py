@@ -13,7 +13,7 @@ from tuner.frontend.convert import ImportedModel, import_model
 from tuner.link import export_module, host_triple
 from tuner.network_process import Sample
 from tuner.reference import random_samples, reference_outputs
-from tuner.roofline import with_roofline
+from tuner.roofline_kernels import with_roofline
 from tuner.targets import host_target
 
 

@@ -101,6 +101,7 @@ class ScriptedRunner:
     slowness: Callable[[], float] = lambda: 1.0
     timed: list[Decisions] = field(default_factory=list)
     wrong: Fate = healthy
+    reference_us: float | None = 1000.0
 
     def time(self, candidates: list[Built], *, best_us: float | None) -> list[Timed | Failure]:
         assert all(item.library.exists() for item in candidates), "a library was gone before it was run"
@@ -113,7 +114,7 @@ class ScriptedRunner:
         if kind not in (None, FailureKind.WRONG_RESULT):
             return Failure(kind=kind, message=f"scripted {kind}")
         error = 0.0 if kind is None else 0.5
-        return Agreement(max_abs_error=error, max_rel_error=error)
+        return Agreement(max_abs_error=error, max_rel_error=error, reference_us=self.reference_us)
 
     def _time(self, item: Built) -> Timed | Failure:
         self.step("run")

@@ -14,7 +14,7 @@ from tests.tuner.measure.boards import KEY, Boards, boards
 from tuner import tune as pipeline
 from tuner.bundle import verify_bundle
 from tuner.cost_model_store import MemoryCostModelStore
-from tuner.events import BaselineMeasured, Event, ListSink, TrialMeasured
+from tuner.events import BaselineMeasured, Event, ListSink, RooflineMeasured, TrialMeasured, UntunedTaskMeasured
 from tuner.records import FailureKind, MemoryRecordStore
 from tuner.request import Budget, TuneRequest, TuneResult
 from tuner.targets import host_target
@@ -53,6 +53,10 @@ def test_a_job_is_measured_on_boards(fleet: Boards, convolutional_model: Path, t
     assert manifest["onnxruntime"] is None
     (baseline,) = [event for event in sink.events if isinstance(event, BaselineMeasured)]
     assert baseline.onnxruntime_us is None
+    (roofline,) = [event for event in sink.events if isinstance(event, RooflineMeasured)]
+    assert roofline.peak_gflops > 1
+    assert 0.1 < roofline.bandwidth_gb_s < 1e3
+    assert any(isinstance(event, UntunedTaskMeasured) and event.latency_us > 0 for event in sink.events)
     assert len(store.own()) == 16
     assert all(record.failure is not FailureKind.DEVICE_LOST for record in store.own())
     assert verify_bundle(result.bundle).ok

@@ -30,7 +30,8 @@ from tuner.bundle import (
     verify_bundle,
     write_bundle,
 )
-from tuner.roofline import describe_roofline
+from tuner.roofline import Roofline
+from tuner.roofline_kernels import describe_roofline
 from tuner.targets import find_target, host_target
 from tuner.verify import verify_module
 
@@ -164,6 +165,13 @@ def test_run_py_profiles_every_function(bundle: Path, tmp_path: Path) -> None:
         assert each["gb_s"] * each["us"] * 1e3 == pytest.approx(each["calls"] * work["bytes"])
     assert found["peak_gflops"] > 1
     assert found["bandwidth_gb_s"] > 0.1
+    # The standalone script and the service mean the same by a roofline.
+    roofline = Roofline(peak_gflops=found["peak_gflops"], bandwidth_gb_s=found["bandwidth_gb_s"])
+    for name, work in manifest["functions"].items():
+        each = functions[name]
+        flops, moved = each["calls"] * work["flops"], each["calls"] * work["bytes"]
+        percent = roofline.percent(flops=flops, traffic_bytes=moved, latency_us=each["us"])
+        assert each["percent_of_roofline"] == pytest.approx(percent)
     told = run(tmp_path, "--profile").stdout
     assert re.search(r"^all functions .* of a run; at best", told, flags=re.MULTILINE)
 

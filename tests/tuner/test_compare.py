@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,11 @@ from tests import models
 from tests.tuner.networks import Network, compile_model
 from tuner import compare as compare_module
 from tuner.compare import Contender, Latency, choose, compare
-from tuner.network_process import NetworkProcess
+from tuner.errors import WorkerError
+from tuner.network_process import NetworkProcess, RunnableNetwork
+from tuner.roofline import measured_roofline
+from tuner.roofline_kernels import describe_roofline
+from tuner.targets import host_target
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +45,27 @@ def test_both_kinds_are_timed_in_turns(network: Network) -> None:
         assert 0 < found.spread_us < found.median_us
         assert 0 < found.load_s < 60
     assert abs(measured["ours"].rounds - measured["onnxruntime"].rounds) <= 1
+
+
+def test_what_is_still_loaded_is_asked_afterwards(network: Network) -> None:
+    found, took_s = [], []
+
+    def afterwards(networks: Mapping[str, RunnableNetwork]) -> None:
+        started = time.monotonic()
+        found.append(measured_roofline(describe_roofline(host_target()), networks["ours"].best_us))
+        took_s.append(time.monotonic() - started)
+        with pytest.raises(WorkerError, match="could not be run"):
+            networks["ours"].best_us("no_such_kernel", [[1]])
+
+    contenders = {"ours": Contender(path=network.module)}
+    arguments = (network.imported.inputs, network.samples[0])
+    threads = host_target().threads
+    measured = compare(contenders, *arguments, threads=threads, time_budget_s=0.5, afterwards=afterwards)
+    assert measured["ours"].median_us > 0
+    (roofline,) = found
+    assert 1 < roofline.peak_gflops < 1e5
+    assert 0.1 < roofline.bandwidth_gb_s < 1e4
+    assert took_s[0] < 10
 
 
 class _Slow:

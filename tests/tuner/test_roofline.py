@@ -1,47 +1,49 @@
-"""The two kernels of a roofline: right in what they compute, and in how much they say that it is."""
+"""The arithmetic of a roofline."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 
-import numpy as np
 import pytest
-import tvm
 
-from tuner.roofline import describe_roofline, with_roofline
-from tuner.targets import find_target, host_target
+from tuner.roofline import Roofline, measured_roofline
 
-
-def test_the_kernels_do_what_is_said_of_them() -> None:
-    spec = host_target()
-    described = describe_roofline(spec)
-    built = tvm.compile(with_roofline(tvm.IRModule(), spec), target=tvm.target.Target(spec.tvm))
-    rng = np.random.default_rng(1)
-    for name, work in described.items():
-        shapes = work["shapes"]
-        arrays = [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]
-        tensors = [tvm.runtime.tensor(array) for array in arrays]
-        built[name](*tensors)
-        *inputs, _ = arrays
-        if "flops" in work:
-            expected = np.einsum("trk,tkc->trc", *inputs)
-            found = tensors[-1].numpy()
-            np.testing.assert_allclose(found, np.broadcast_to(expected[:, None], found.shape), rtol=1e-4, atol=1e-4)
-            assert work["flops"] == 2 * inputs[0].shape[-1] * math.prod(found.shape)
-        else:
-            np.testing.assert_array_equal(tensors[-1].numpy(), inputs[0])
-            assert work["bytes"] == 2 * inputs[0].nbytes
+ROOFLINE = Roofline(peak_gflops=400.0, bandwidth_gb_s=20.0)
+KERNELS = {"multiply": {"shapes": [[2, 3], [3]], "flops": 8_000_000}, "copy": {"shapes": [[5], [5]], "bytes": 40_000}}
 
 
-@pytest.mark.parametrize("name", ["raspberry-pi-4", "armv7", "riscv64-rva23", "x86-64-avx2"])
-def test_every_processor_has_them(name: str) -> None:
-    spec = find_target(name)
-    module = with_roofline(tvm.IRModule(), spec)
-    assert {variable.name_hint for variable in module.functions} == describe_roofline(spec).keys()
-    tvm.compile(module, target=tvm.target.Target(spec.tvm))
+@pytest.mark.parametrize(
+    ("flops", "traffic_bytes", "least_us"),
+    [
+        (4e8, 1_000_000, 1000.0),  # 400 operations a byte: at peak
+        (4e6, 1_000_000, 50.0),  # 4 operations a byte: at full bandwidth, 80 GFLOP/s
+        (2e7, 1_000_000, 50.0),  # 20 a byte, the ridge: both
+    ],
+)
+def test_the_least_time_is_by_arithmetic_or_by_memory(flops: float, traffic_bytes: int, least_us: float) -> None:
+    assert ROOFLINE.least_us(flops=flops, traffic_bytes=traffic_bytes) == pytest.approx(least_us)
+    attainable_gflops = min(400.0, 20.0 * flops / traffic_bytes)
+    assert flops / least_us / 1e3 == pytest.approx(attainable_gflops)
+    half = ROOFLINE.percent(flops=flops, traffic_bytes=traffic_bytes, latency_us=2 * least_us)
+    assert half == pytest.approx(50.0)
 
 
-def test_gpus_have_none() -> None:
-    spec = find_target("cuda-8.0")
-    assert describe_roofline(spec) == {}
-    assert not with_roofline(tvm.IRModule(), spec).functions
+def test_what_stays_in_a_cache_is_above_100_percent() -> None:
+    assert ROOFLINE.percent(flops=1000.0, traffic_bytes=40_000, latency_us=1.0) == pytest.approx(200.0)
+
+
+def test_a_roofline_is_work_over_the_best_time_of_each_kernel() -> None:
+    asked: list[tuple[str, Sequence[Sequence[int]]]] = []
+
+    def best_us(name: str, shapes: Sequence[Sequence[int]]) -> float:
+        asked.append((name, shapes))
+        return {"multiply": 20.0, "copy": 4.0}[name]
+
+    assert measured_roofline(KERNELS, best_us) == Roofline(peak_gflops=400.0, bandwidth_gb_s=10.0)
+    assert asked == [(name, kernel["shapes"]) for name, kernel in KERNELS.items()]
+
+
+@pytest.mark.parametrize("names", [(), ("copy",), ("multiply",)])
+def test_without_both_kernels_there_is_none(names: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="one of memory"):
+        measured_roofline({name: KERNELS[name] for name in names}, lambda name, shapes: 1.0)

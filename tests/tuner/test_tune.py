@@ -20,7 +20,19 @@ from tuner import tune as pipeline
 from tuner.bundle import verify_bundle
 from tuner.cost_model_store import MemoryCostModelStore
 from tuner.errors import VerificationError, WorkerError
-from tuner.events import BaselineMeasured, Event, Finished, ListSink, Log, Progress, Stage, StageStarted, TasksExtracted
+from tuner.events import (
+    BaselineMeasured,
+    Event,
+    Finished,
+    ListSink,
+    Log,
+    Progress,
+    RooflineMeasured,
+    Stage,
+    StageStarted,
+    TasksExtracted,
+    UntunedTaskMeasured,
+)
 from tuner.records import MemoryRecordStore, Record
 from tuner.request import Budget, TuneRequest, TuneResult
 from tuner.search.alternatives import USUAL_WAY, totals_us
@@ -57,6 +69,15 @@ def test_a_job_a_second_job_and_one_without_measuring(convolutional_model: Path,
     result = run(request(convolutional_model, tmp_path / "first"), store=store, sink=sink)
     assert [event.stage for event in sink.events if isinstance(event, StageStarted)] == list(Stage)
     assert any(isinstance(event, BaselineMeasured) and event.onnxruntime_us for event in sink.events)
+    (roofline,) = [event for event in sink.events if isinstance(event, RooflineMeasured)]
+    assert roofline.peak_gflops > 1
+    assert roofline.bandwidth_gb_s > 0.1
+    (extracted,) = [event for event in sink.events if isinstance(event, TasksExtracted)]
+    assert all(task.traffic_bytes for task in extracted.tasks)
+    untuned_us = {event.task: event.latency_us for event in sink.events if isinstance(event, UntunedTaskMeasured)}
+    assert untuned_us
+    assert untuned_us.keys() <= {task.key for task in extracted.tasks}
+    assert all(latency_us > 0 for latency_us in untuned_us.values())
     assert any(isinstance(event, TasksExtracted) and event.tasks for event in sink.events)
     finished = sink.events[-1]
     assert isinstance(finished, Finished)
@@ -91,9 +112,24 @@ def test_a_job_a_second_job_and_one_without_measuring(convolutional_model: Path,
     assert answer.outcome == "unmeasured"
     assert answer.manifest["latency"] is None
     assert answer.manifest["shipped"] == "tuned"
-    assert not any(isinstance(event, BaselineMeasured) for event in unmeasured_sink.events)
+    measured = (BaselineMeasured, RooflineMeasured, UntunedTaskMeasured)
+    assert not any(isinstance(event, measured) for event in unmeasured_sink.events)
     assert unmeasured.own() == []
     assert verify_bundle(answer.bundle).ok
+
+
+def test_a_job_goes_on_where_no_roofline_can_be_measured(
+    perceptron_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = {"no_such_kernel": {"shapes": [[1]], "flops": 1}}
+    monkeypatch.setattr(pipeline, "describe_roofline", lambda spec: missing)
+    sink, asked = ListSink(), request(perceptron_model, tmp_path / "job", budget=Budget(trials=4))
+    result = run(asked, store=MemoryRecordStore(), sink=sink)
+    assert verify_bundle(result.bundle).ok
+    assert any(isinstance(event, BaselineMeasured) for event in sink.events)
+    assert not any(isinstance(event, RooflineMeasured) for event in sink.events)
+    (told,) = [event for event in sink.events if isinstance(event, Log) and "roofline" in event.message]
+    assert told.level == "warning"
 
 
 @pytest.mark.parametrize("crash", [False, True])

@@ -16,7 +16,7 @@ from schedules.space import design_spaces
 from tuner.cost_model_store import MemoryCostModelStore
 from tuner.events import ListSink, Log, Progress, TrialMeasured
 from tuner.measure.builder import BuildPool
-from tuner.measure.jobs import Agreement, BuildJob, Built, Failure, TaskSource
+from tuner.measure.jobs import Agreement, BuildJob, Built, Failure, TaskSource, Timed
 from tuner.measure.runner import LocalRunner
 from tuner.records import FailureKind, MemoryRecordStore, Workload
 from tuner.request import Budget
@@ -162,6 +162,10 @@ def test_agreement_tells_a_wrong_library_from_a_right_one(bench: Bench, task: Tu
     right = bench.runner.agreement(scheduled, plain, seed=1)
     assert isinstance(right, Agreement)
     assert right.max_rel_error < 1e-5
+    (timed,) = bench.runner.time([plain], best_us=None)
+    assert isinstance(timed, Timed)
+    assert right.reference_us is not None
+    assert 0.3 < right.reference_us / timed.latency_us < 3, "timed like a candidate"
     wrong = bench.runner.agreement(plain, doubled_built, seed=1)
     assert isinstance(wrong, Agreement)
     assert wrong.max_rel_error == pytest.approx(0.5)

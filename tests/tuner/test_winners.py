@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.tuner.scripted import TARGET, Bench, ScriptedBuilder, ScriptedRunner
-from tuner.events import Log
+from tuner.events import Log, UntunedTaskMeasured
 from tuner.measure.jobs import BuildJob, Built, Decisions, Failure, Timed
 from tuner.records import FailureKind, Record
 from tuner.tuning import TuningTask
@@ -199,3 +199,23 @@ def test_those_that_stayed_rank_before_those_that_left() -> None:
     leading, order, _ = ranked([[100.0, 120.0, 120.0], [103.5], [101.0, 121.0, 121.0], []])
     assert leading == 1
     assert order == [0, 2, 1]
+
+
+def test_the_check_tells_how_long_the_task_takes_without_a_schedule(tmp_path: Path) -> None:
+    tournament = Tournament(tmp_path, 100.0)
+    tournament.answer([100.0])
+    assert tournament.winner() == 0
+    told = [event for event in tournament.bench.sink.events if isinstance(event, UntunedTaskMeasured)]
+    assert told == [UntunedTaskMeasured(task="matmul", latency_us=1000.0)]
+
+
+@pytest.mark.parametrize(("measure", "reference_us", "lines"), [(False, 1000.0, 0), (True, None, 1)])
+def test_no_latency_is_told_that_was_not_measured_on_the_device(
+    tmp_path: Path, measure: bool, reference_us: float | None, lines: int
+) -> None:
+    tournament = Tournament(tmp_path, 100.0)
+    tournament.answer([100.0])
+    tournament.runner.reference_us = reference_us
+    assert tournament.winner(measure=measure) == 0
+    assert not any(isinstance(event, UntunedTaskMeasured) for event in tournament.bench.sink.events)
+    assert [line.endswith("could not be timed") for line in tournament.lines] == [True] * lines

@@ -96,10 +96,15 @@ class Timed:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How far two libraries' outputs lie apart on the same random inputs."""
+    """How far two libraries' outputs lie apart on the same random inputs.
+
+    ``reference_us`` is the latency of the second one, which has to run for this anyway: of that one run where it is
+    long, else of a few like those of candidates; None where these fail.
+    """
 
     max_abs_error: float
     max_rel_error: float
+    reference_us: float | None = None
 
 
 class Builder(Protocol):

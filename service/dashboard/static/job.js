@@ -77,7 +77,7 @@ function addLine(id, line) {
 log.scrollTop = log.scrollHeight;
 
 function listen() {
-  const refreshing = ["state", "stage", "preflight", "tasks", "recall", "progress", "drift", "baseline", "result", "end"];
+  const refreshing = ["state", "stage", "preflight", "tasks", "recall", "progress", "drift", "baseline", "roofline", "untuned", "result", "end"];
   follow(job, {
     trial: (event) => trials.add(JSON.parse(event.data)) && drawSoon(),
     log: (event) => addLine(Number(event.lastEventId), JSON.parse(event.data)),

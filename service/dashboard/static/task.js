@@ -39,6 +39,7 @@ function listen() {
       draw();
       refreshSoon();
     },
+    untuned: refreshSoon,
     end: refreshSoon,
   });
 }

@@ -73,10 +73,14 @@ def test_candidates_are_timed_and_compared_on_a_board(fleet: Boards, tmp_path: P
         assert isinstance(second, Timed)
         assert 0 < first.latency_us < second.latency_us
         same = runner.agreement(fast, replace(fast), seed=1)
-        assert same == Agreement(max_abs_error=0.0, max_rel_error=0.0)
+        assert isinstance(same, Agreement)
+        assert (same.max_abs_error, same.max_rel_error) == (0.0, 0.0)
         different = runner.agreement(fast, slow, seed=1)
         assert isinstance(different, Agreement)
         assert different.max_rel_error > 0.1
+        assert different.reference_us is not None
+        assert same.reference_us is not None
+        assert 0 < same.reference_us < different.reference_us
     assert fleet.tracker.fleet().of(KEY) == [Board(key=KEY, host="127.0.0.1", port=port)]
 
 
