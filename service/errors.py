@@ -50,6 +50,14 @@ class StorageFull(ServiceError):
     hint = "Free disk space in the server's data directory, then retry."
 
 
+class DatabaseUnavailable(ServiceError):
+    """The database server does not answer."""
+
+    status = 503
+    code = "database_unavailable"
+    hint = "Start the database server, or check TESSERA_DATABASE_URL; nothing was lost. Then retry."
+
+
 class DataDirInUse(ServiceError):
     """Another server owns the data directory."""
 

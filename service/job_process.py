@@ -23,6 +23,7 @@ from sqlalchemy import delete
 
 from service.blobs import BlobStore, BlobWriter
 from service.database import Database
+from service.database.session import JOB_PATIENCE_S
 from service.database.tables import Artifact, Job, Model
 from service.ids import new_id
 from service.jobs import queue
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     faulthandler.enable()  # a native crash leaves its Python stack in the job's log
     settings = Settings()
-    database = Database(settings.sqlalchemy_url)
+    database = Database(settings.sqlalchemy_url, patient_s=JOB_PATIENCE_S)
     try:
         return run(settings, database, arguments[0])
     finally:

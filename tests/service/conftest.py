@@ -18,6 +18,7 @@ from service.database.upgrade import upgrade
 from service.services import Services
 from service.settings import Settings
 from tests import models
+from tests.service.postgresql import PostgresqlServer, postgresql_server, text_of
 
 ROOT = Path(__file__).resolve().parents[2]
 FAKE_JOB = (sys.executable, str(Path(__file__).with_name("fake_job.py")))
@@ -26,15 +27,30 @@ Value = TypeVar("Value")
 Served = Callable[..., AbstractContextManager[TestClient]]
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(data_dir=tmp_path / "data")
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlServer]:
+    with postgresql_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A new database on each kind, one test for each. The one on PostgreSQL is upgraded already."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'test.sqlite3'}"
+    server: PostgresqlServer = request.getfixturevalue("postgresql")
+    return text_of(server.upgraded())
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
+def settings(tmp_path: Path, database_url: str) -> Settings:
+    return Settings(data_dir=tmp_path / "data", database_url=database_url)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
     """An upgraded database of its own."""
-    database = Database(f"sqlite:///{tmp_path / 'test.sqlite3'}")
+    database = Database(database_url)
     upgrade(database)
     yield database
     database.close()

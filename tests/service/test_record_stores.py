@@ -7,24 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from service.database import Database
-from service.database.tables import Job, Model
 from service.queries.trials import list_trials
 from service.stores import DatabaseRecordStore
-from tests.service.tuning import FINGERPRINT, record, workload
+from tests.service.tuning import FINGERPRINT, add_job, record, workload
 from tuner.records import FailureKind, MemoryRecordStore, RecordStore
 
 Stores = Callable[[], RecordStore]
-
-
-def add_job(database: Database, job_id: str) -> str:
-    with database.write() as session:
-        if session.get(Model, "0" * 64) is None:
-            session.add(Model(id="0" * 64, name="m", filename="m.onnx", size_bytes=1))
-            session.flush()
-        session.add(
-            Job(id=job_id, model_id="0" * 64, target="host", target_fingerprint=FINGERPRINT, target_spec={}, trials=8)
-        )
-    return job_id
 
 
 @pytest.fixture(params=["memory", "database"])
