@@ -25,6 +25,7 @@ _USAGE_CODES = frozenset(
         "no_tracker",
         "wrong_target",
         "server_not_installed",
+        "invalid_blobs_url",
         "invalid_database_url",
         "driver_not_installed",
         "database_empty",

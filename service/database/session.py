@@ -50,6 +50,10 @@ class Database:
     def is_sqlite(self) -> bool:
         return self.url.get_backend_name() == "sqlite"
 
+    def describe(self) -> str:
+        """The kind of database and where it is, without a password."""
+        return f"SQLite, {self.url.database}" if self.is_sqlite else f"PostgreSQL, {self.url.render_as_string()}"
+
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session for reading; what it changes is not kept."""
