@@ -76,6 +76,15 @@ def test_a_training_set_that_is_cut_keeps_every_workload(store: RecordStore) -> 
     assert sorted(r.latency_us or 0 for r in trained) == [6.0, 7.0, 9.0]
 
 
+def test_a_workload_with_few_records_leaves_room_to_the_others(store: RecordStore) -> None:
+    store.add([record(1, of=2, latency_us=9.0)])
+    store.add([record(number, latency_us=float(number)) for number in range(2, 8)])
+    trained = store.training_set(target_fingerprint=FINGERPRINT, features_version=1, limit=6)
+    assert [r.latency_us for r in trained] == [7.0, 9.0, 6.0, 5.0, 4.0, 3.0]
+    everything = store.training_set(target_fingerprint=FINGERPRINT, features_version=1, limit=100)
+    assert len(everything) == 7
+
+
 def test_another_jobs_records_are_seen_but_not_own(database: Database) -> None:
     first, second = (DatabaseRecordStore(database, add_job(database, name)) for name in ("a", "b"))
     first.add_workload(workload(1))
