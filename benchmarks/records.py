@@ -115,7 +115,9 @@ def fill(database: Database, size: int, workload: TunerWorkload, records: list[R
         session.execute(insert(Workload), [{"key": key, "created_at": moment, **common} for key in keys])
     rows = [to_row(record, job_id=None, number=None, task="") | {"created_at": moment} for record in records]
     repeated = itertools.cycle(rows)
-    made: Iterator[dict[str, Any]] = ({**next(repeated), "workload": keys[number % len(keys)]} for number in range(size))
+    made: Iterator[dict[str, Any]] = (
+        {**next(repeated), "workload": keys[number % len(keys)]} for number in range(size)
+    )
     while batch := list(itertools.islice(made, _BATCH)):
         with database.write() as session:
             session.execute(insert(TrialRecord), batch)

@@ -143,7 +143,7 @@ def _records(database: Database) -> Check:
     current = tvm_version()
     query = select(Workload.tvm_version, func.count()).join(TrialRecord, TrialRecord.workload == Workload.key)
     with database.read() as session:
-        counts = dict(session.execute(query.group_by(Workload.tvm_version)).tuples())
+        counts = {row[0]: row[1] for row in session.execute(query.group_by(Workload.tvm_version))}
     usable = counts.pop(current, 0)
     detail = f"{usable} of TVM {current}"
     if not counts:

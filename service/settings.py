@@ -21,7 +21,9 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         default_factory=lambda: user_data_path("tessera"), description="Database, blobs and the files of jobs."
     )
-    database_url: str | None = Field(default=None, description="postgresql://…; SQLite in data_dir when unset.", repr=False)
+    database_url: str | None = Field(
+        default=None, description="postgresql://…; SQLite in data_dir when unset.", repr=False
+    )
     blobs_url: str | None = Field(default=None, description="s3://BUCKET/PREFIX; files in data_dir when unset.")
     blob_cache_bytes: int = Field(
         default=20 * GIB, ge=0, description="Copies of blobs of a bucket that are kept on local disk."

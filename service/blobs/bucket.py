@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from service.blobs.local import Blob, BlobStore, BlobWriter, StoredBlob, blob_path, is_sha256
 from service.errors import ServiceError, StorageUnavailable
@@ -28,10 +29,13 @@ except ModuleNotFoundError:
         hint="Install it with: pip install 'tessera[s3]'",
     ) from None
 
+if TYPE_CHECKING:
+    from obstore.store import RetryConfig
+
 _CHUNK_BYTES = 8 * 1024**2
 # What was read lately may be open by its path in a moment: it stays, whatever the cache's limit says.
 _IN_USE_S = 3600.0
-_RETRIES = {"max_retries": 4, "retry_timeout": timedelta(seconds=30)}
+_RETRIES: RetryConfig = {"max_retries": 4, "retry_timeout": timedelta(seconds=30)}
 
 
 class _Bucket:

@@ -52,7 +52,7 @@ class ShownText(TypeDecorator[str]):
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         if value is None:
             return None
-        length = self.impl_instance.length
+        length: int | None = getattr(self.impl_instance, "length", None)
         return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()[:length]
 
 

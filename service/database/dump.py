@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import zstandard
 from sqlalchemy import JSON, Connection, DateTime, LargeBinary, MetaData, Table, func, select, text, update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.types import TypeEngine
 
 from service import __version__
@@ -44,7 +45,9 @@ def dump(database: Database, file: IO[bytes]) -> Dumped:
     current = read_revisions(database).current
     if current is None:
         raise Conflict(
-            "The database is empty.", code="database_empty", hint="Choose the right one: --data-dir, TESSERA_DATABASE_URL."
+            "The database is empty.",
+            code="database_empty",
+            hint="Choose the right one: --data-dir, TESSERA_DATABASE_URL.",
         )
     counts: dict[str, int] = {}
     with (
@@ -90,7 +93,10 @@ def load(database: Database, file: IO[bytes]) -> Dumped:
     with database.change_schema() as connection:
         _require_empty(connection)
         migrate(connection, revision)
-        counts = _fill(connection, head, lines)
+        try:
+            counts = _fill(connection, head, lines)
+        except (ValueError, TypeError, KeyError, SQLAlchemyError) as error:
+            raise _invalid("Some of its rows are damaged.") from error
         migrate(connection, head_revision())
         # Processes of the installation that wrote the file: here, their numbers may be anybody's.
         connection.execute(update(Job).values(pid=None, pid_started_at=None))
@@ -178,9 +184,9 @@ def _last_id(connection: Connection, table: Table) -> int | None:
         return None
     if connection.dialect.name == "sqlite":
         query = text("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = :table), 0)")
-        return connection.scalar(query, {"table": table.name})
+        return int(connection.scalar(query, {"table": table.name}))
     sequence = connection.scalar(_SEQUENCE, {"table": table.name, "column": column})
-    return connection.scalar(text(f"SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {sequence}"))
+    return int(connection.scalar(text(f"SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {sequence}")))
 
 
 def _continue_after(connection: Connection, table: Table, last_id: int) -> None:

@@ -38,7 +38,7 @@ def upgrade(database: Database) -> Revisions:
         return state
     if state.current is not None and state.current not in revisions():
         raise ServiceError(
-            f"The database is of revision {state.current}, which this Tessera does not know; its newest is {state.head}.",
+            f"The database is of revision {state.current}; the newest that this Tessera knows is {state.head}.",
             code="database_too_new",
             hint="Start the Tessera that upgraded it, or a newer one. Nothing was changed.",
         )

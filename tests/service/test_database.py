@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from sqlalchemy import URL, Connection, MetaData, Table, func, inspect, select, text
+from sqlalchemy import JSON, URL, Connection, MetaData, Table, func, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
 from service.blobs import BlobStore
@@ -72,7 +72,7 @@ def test_rows_of_the_first_revision_are_kept_up_and_down(database: Database) -> 
             after = _counts(connection)
         assert after | before == after, revision
     assert differences(database) == []
-    assert get_job(database, "j").trials == 8
+    assert get_job(database, "j").budget.trials == 8
     assert [task.uses[0].count for task in list_tasks(database, "j")] == [3]
     assert [trial.latency_us for trial in list_trials(database, "j").items] == [5.5]
     assert [event.kind for event in list_events(database, "j")] == ["log"]
@@ -98,11 +98,11 @@ def _insert_a_row_everywhere(connection: Connection) -> None:
     schema = MetaData()
     schema.reflect(connection)
     assert {table.name for table in schema.sorted_tables} == {*rows, "alembic_version"}
-    plain: dict[type, object] = {str: "", int: 0, float: 0.0, bool: True, bytes: b"", datetime: moment, dict: {}}
+    plain: dict[type, object] = {str: "", int: 0, float: 0.0, bool: True, bytes: b"", datetime: moment}
     for name, values in rows.items():
         table = schema.tables[name]
         required = {
-            column.name: plain[column.type.python_type]
+            column.name: {} if isinstance(column.type, JSON) else plain[column.type.python_type]
             for column in table.columns
             if not column.nullable and not (column.primary_key and column.type.python_type is int)
         }
@@ -127,7 +127,7 @@ def test_what_calls_a_task_is_kept_up_and_down(database: Database) -> None:
             connection.execute(tasks.insert().values(**common, key=key, weight=weight, choice=choice, way=way))
         migrate(connection, "0004")
         newer = Table("tasks", MetaData(), autoload_with=connection)
-        kept = dict(connection.execute(select(newer.c.key, newer.c.uses)).tuples())
+        kept = {row.key: row.uses for row in connection.execute(select(newer.c.key, newer.c.uses))}
         assert kept["a"] == [{"count": 3, "choice": None, "way": None}]
         assert kept["b"] == [{"count": 2, "choice": "8×8×16→16", "way": "winograd"}]
         migrate(connection, "0003")
