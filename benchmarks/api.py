@@ -3,8 +3,8 @@
     python benchmarks/api.py [--seconds 60] [--streams 200] [--rate 50] [--uploads 20] [--upload-mb 200] [--jobs 4]
 
 A server on an empty data directory, over loopback, everything on the same cores: four jobs of the shipped example run
-(they take turns at measuring), 200 clients follow their events, 50 requests a second read (lists, jobs, trials, pages of
-the dashboard), and 20 clients upload 200 MB each at once. Then, alone, one upload of 1.9 GB.
+(they take turns at measuring), 200 clients follow their events, 50 requests a second read (lists, jobs, trials, pages
+of the dashboard), and 20 clients upload 200 MB each at once. Then, alone, one upload of 1.9 GB.
 
 * ``read_p50_ms``, ``read_p99_ms``: of the reads, from the moment when one was due to its last byte;
 * ``server_errors``, ``failed``: answers of 5xx, and requests without an answer;

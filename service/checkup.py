@@ -1,4 +1,4 @@
-"""What is well and what is sick in an installation: the checks of ``tessera doctor``. Nothing is changed but by `clean`."""
+"""What is well and what is sick in an installation: the checks of ``tessera doctor``. Only `clean` changes anything."""
 
 from __future__ import annotations
 
