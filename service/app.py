@@ -27,7 +27,7 @@ from service.api import (
     webhooks,
 )
 from service.api.guard import Guard
-from service.blobs import BlobStore
+from service.blobs import open_blobs
 from service.dashboard.pages import STATIC_DIR, install_error_pages
 from service.dashboard.routes import router as dashboard
 from service.database import Database
@@ -77,7 +77,7 @@ def _open(stack: ExitStack, settings: Settings, with_engine: bool, job_command: 
     database = Database(settings.sqlalchemy_url)
     stack.callback(database.close)
     upgrade(database)
-    blobs = BlobStore(settings.blobs_dir)
+    blobs = open_blobs(settings)
     blobs.remove_abandoned()
     fleet = FleetView(Tracker.parse(settings.tracker) if settings.tracker else None)
     engine, sender = None, None

@@ -50,6 +50,22 @@ class StorageFull(ServiceError):
     hint = "Free disk space in the server's data directory, then retry."
 
 
+class StorageUnavailable(ServiceError):
+    """The bucket of the blobs cannot be reached, or refuses."""
+
+    status = 503
+    code = "storage_unavailable"
+    hint = "Check the service at AWS_ENDPOINT_URL, the bucket of TESSERA_BLOBS_URL and its credentials. Then retry."
+
+
+class DatabaseUnavailable(ServiceError):
+    """The database server does not answer."""
+
+    status = 503
+    code = "database_unavailable"
+    hint = "Start the database server, or check TESSERA_DATABASE_URL; nothing was lost. Then retry."
+
+
 class DataDirInUse(ServiceError):
     """Another server owns the data directory."""
 

@@ -21,8 +21,9 @@ from typing import Any
 
 from sqlalchemy import delete
 
-from service.blobs import BlobStore, BlobWriter
+from service.blobs import BlobStore, BlobWriter, open_blobs
 from service.database import Database
+from service.database.session import JOB_PATIENCE_S
 from service.database.tables import Artifact, Job, Model
 from service.ids import new_id
 from service.jobs import queue
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     faulthandler.enable()  # a native crash leaves its Python stack in the job's log
     settings = Settings()
-    database = Database(settings.sqlalchemy_url)
+    database = Database(settings.sqlalchemy_url, patient_s=JOB_PATIENCE_S)
     try:
         return run(settings, database, arguments[0])
     finally:
@@ -65,7 +66,7 @@ def run(settings: Settings, database: Database, job_id: str) -> int:
     if job is None or model is None or job.state != JobState.RUNNING:
         print(f"job {job_id} is not to be run (state: {job.state if job else 'unknown'})", file=sys.stderr)
         return 0
-    blobs = BlobStore(settings.blobs_dir)
+    blobs = open_blobs(settings)
     reporter = JobReporter(database, job_id)
     try:
         with _heartbeat(database, job_id):
@@ -161,7 +162,7 @@ def store_schedules(database: Database, blobs: BlobStore, job_id: str, schedules
 def _add_artifact(
     database: Database, writer: BlobWriter, job_id: str, *, kind: str, filename: str, content_type: str
 ) -> None:
-    writer.sync()
+    writer.store()
     with database.write() as session:
         blob = writer.keep()
         # A job that died between here and its final state does this again.

@@ -21,7 +21,13 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         default_factory=lambda: user_data_path("tessera"), description="Database, blobs and the files of jobs."
     )
-    database_url: str | None = Field(default=None, description="SQLAlchemy URL; SQLite in data_dir when unset.")
+    database_url: str | None = Field(
+        default=None, description="postgresql://…; SQLite in data_dir when unset.", repr=False
+    )
+    blobs_url: str | None = Field(default=None, description="s3://BUCKET/PREFIX; files in data_dir when unset.")
+    blob_cache_bytes: int = Field(
+        default=20 * GIB, ge=0, description="Copies of blobs of a bucket that are kept on local disk."
+    )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8765, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     max_upload_bytes: int = Field(default=2 * GIB, ge=1, description="Largest upload accepted.")

@@ -67,8 +67,7 @@ def delete_model(services: Services, model_id: str) -> None:
                 hint="Delete the jobs of the model first, each with DELETE /api/v1/jobs/{id}.",
             )
         session.delete(model)
-        session.flush()
-        delete_unreferenced(session, services.blobs, [model.id])
+    delete_unreferenced(services.database, services.blobs, [model.id])
 
 
 def clean_filename(filename: str, *, default: str) -> str:
@@ -95,6 +94,7 @@ async def _receive(writer: BlobWriter, chunks: AsyncIterator[bytes], *, limit_by
 
 
 def _keep_model(services: Services, writer: BlobWriter, summary: OnnxSummary, filename: str) -> Uploaded[ModelSchema]:
+    writer.store()
     # The blob takes its place while the writer's lock is held: no deletion can come between blob and row.
     with services.database.write() as session:
         blob = writer.keep()
@@ -132,6 +132,7 @@ def _check_npz(writer: BlobWriter) -> None:
 
 
 def _keep_samples(services: Services, writer: BlobWriter, filename: str) -> Uploaded[SamplesSchema]:
+    writer.store()
     with services.database.write() as session:
         blob = writer.keep()
         row = session.get(Samples, blob.sha256)

@@ -70,7 +70,7 @@ def find_linker(triple: str, *, fast: bool = False) -> Linker:
 
 @cache
 def loaded_c_library() -> tuple[str, ...]:
-    """The files of glibc's mathematical functions and of the rest of it that this process has loaded; empty elsewhere."""
+    """The files of glibc that this process has loaded, its mathematical functions first; empty where it is another."""
     try:
         mapped = Path("/proc/self/maps").read_text()
     except OSError:

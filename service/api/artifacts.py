@@ -8,6 +8,7 @@ from service.api.codes import problem_responses
 from service.api.dependencies import ArtifactId, ServicesDep
 from service.api.files import StoredFile, file_responses
 from service.api.schemas import ArtifactSchema, SigningKeySchema
+from service.errors import StorageUnavailable
 from service.queries import artifacts as queries
 from service.signing import public_key
 
@@ -46,7 +47,7 @@ def get_artifact(artifact_id: ArtifactId, services: ServicesDep) -> ArtifactSche
     responses={
         **file_responses("application/gzip", "application/json", "application/octet-stream", description="The file"),
         304: {"description": "The file is the one that `If-None-Match` names"},
-        **problem_responses("artifact_not_found"),
+        **problem_responses("artifact_not_found", StorageUnavailable),
     },
 )
 def download_artifact(artifact_id: ArtifactId, request: Request, services: ServicesDep) -> Response:

@@ -225,11 +225,13 @@ _CODES: dict[str, tuple[int, str, str]] = {
 }
 # Of codes whose error is a class of its own, which has their hint: an example of what happened.
 _DETAILS = {
+    "database_unavailable": "The database postgresql://tessera@db.example.com/tessera does not answer.",
     "busy": "The server is busy with other checks.",
     "missing_dimensions": "These dimensions of the inputs need a size: image[0], image[2].",
     "model_invalid": "onnx.checker refuses the model: Node (fc) has input size 4 not in range [min=2, max=3].",
     "model_too_large": "The upload is larger than 2147483648 bytes.",
     "not_onnx": "This is not a whole ONNX file: it has no graph.",
+    "storage_unavailable": "The bucket s3://tessera/blobs cannot be used: connection refused",
     "storage_full": "There is no space left in the data directory.",
     "unknown_target": "There is no target named 'abacus'.",
     "unsupported_operators": "The model uses 2 operators that cannot be imported: LSTM, NonZero.",

@@ -26,6 +26,7 @@ from service.api.schemas import (
     TrialSchema,
 )
 from service.database import Database
+from service.errors import StorageUnavailable
 from service.jobs import commands
 from service.jobs.states import FINAL_STATES, JobState
 from service.queries import artifacts, jobs, trials
@@ -210,7 +211,7 @@ def list_artifacts(job_id: JobId, services: ServicesDep) -> Page[ArtifactSchema]
     description="The builds that the job measured, then the Pareto front of all ways of computing the network. Bytes "
     "are what a run allocates beside weights and inputs.",
     response_description="The points, least memory first among the estimated ones",
-    responses=problem_responses("job_not_found"),
+    responses=problem_responses("job_not_found", StorageUnavailable),
 )
 def get_front(job_id: JobId, services: ServicesDep) -> Front:
     manifest = artifacts.get_manifest(services.database, services.blobs, job_id)

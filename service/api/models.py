@@ -14,7 +14,7 @@ from service.api.codes import problem_responses
 from service.api.dependencies import DEFAULT_PAGE, Cursor, Limit, ModelId, ServicesDep
 from service.api.files import StoredFile, file_responses
 from service.api.schemas import CheckReport, CheckRequest, ModelSchema, Page, SamplesSchema
-from service.errors import Invalid, NotOnnx, StorageFull, TooLarge
+from service.errors import Invalid, NotOnnx, StorageFull, StorageUnavailable, TooLarge
 from service.preflight import Busy
 from service.queries import models as queries
 from tuner.errors import MissingDimensions, ModelError, UnsupportedOperators
@@ -38,6 +38,7 @@ _BODY: dict[str, Any] = {
     }
 }
 # What the tuner may find in a model; `tuner.frontend` raises them.
+_STORAGE = (StorageFull, StorageUnavailable)
 _REFUSALS = (
     UnsupportedOperators,
     MissingDimensions,
@@ -68,7 +69,7 @@ Filename = Annotated[str, Query(max_length=255, description="the file's name, fo
     response_description="A new model; `Location` is its address",
     responses={
         200: {"model": ModelSchema, "description": "These bytes are here already, as this model"},
-        **problem_responses(NotOnnx, TooLarge, "external_data", "unsupported_opset", "invalid_form", StorageFull),
+        **problem_responses(NotOnnx, TooLarge, "external_data", "unsupported_opset", "invalid_form", *_STORAGE),
     },
     openapi_extra=_BODY,
 )
@@ -91,7 +92,7 @@ async def upload_model(
     response_description="New samples",
     responses={
         200: {"model": SamplesSchema, "description": "These bytes are here already, as these samples"},
-        **problem_responses(TooLarge, "samples_invalid", "invalid_form", StorageFull),
+        **problem_responses(TooLarge, "samples_invalid", "invalid_form", *_STORAGE),
     },
     openapi_extra=_BODY,
 )
@@ -134,7 +135,7 @@ def get_model(model_id: ModelId, services: ServicesDep) -> ModelSchema:
     response_class=StoredFile,
     responses={
         **file_responses("application/octet-stream", description="The file"),
-        **problem_responses("model_not_found"),
+        **problem_responses("model_not_found", StorageUnavailable),
     },
 )
 def download_model(model_id: ModelId, services: ServicesDep) -> StoredFile:
@@ -166,7 +167,7 @@ def delete_model(model_id: ModelId, services: ServicesDep) -> None:
     description="The preflight: imports the model in a process of its own, in a few seconds. A model that cannot be "
     "used answers with a problem that names everything that is in the way at once.",
     response_description="What is known of the model before any search",
-    responses=problem_responses("model_not_found", "unknown_target", *_REFUSALS, Busy),
+    responses=problem_responses("model_not_found", "unknown_target", *_REFUSALS, Busy, StorageUnavailable),
 )
 def check_model(model_id: ModelId, request: CheckRequest, services: ServicesDep) -> CheckReport:
     return preflight.check(services, model_id, target=request.target, input_shapes=request.input_shapes)

@@ -502,7 +502,7 @@ class StorageSchema(BaseModel):
     """What is kept, the database's own bytes (None where it is a server's), and what is free beside it."""
 
     kept: list[KeptSchema]
-    database_bytes: int | None
+    database_bytes: int
     free_bytes: int
     retention_days: int | None
 

@@ -25,9 +25,17 @@ _USAGE_CODES = frozenset(
         "no_tracker",
         "wrong_target",
         "server_not_installed",
+        "invalid_blobs_url",
+        "invalid_database_url",
+        "driver_not_installed",
+        "database_empty",
+        "database_not_empty",
+        "dump_invalid",
+        "database_too_new",
+        "dump_too_new",
     }
 )
-_UNREACHABLE_CODES = frozenset({"server_unreachable"})
+_UNREACHABLE_CODES = frozenset({"server_unreachable", "database_unavailable"})
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

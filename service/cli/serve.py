@@ -30,8 +30,20 @@ def serve(
     settings = load_settings(data_dir, host=host, port=port, max_parallel_jobs=max_parallel_jobs)
     if is_owned(settings):
         raise DataDirInUse(f"A server uses {settings.data_dir} already: {owner_url(settings) or 'it is starting'}.")
+    _require_database(settings)
     with _listen(settings) as listener:
         _run(settings, listener)
+
+
+def _require_database(settings: Settings) -> None:
+    """Before anything starts: a database that is not there, or of a newer Tessera, is told in one line."""
+    from service.database import Database
+    from service.database.upgrade import upgrade
+
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    database = Database(settings.sqlalchemy_url)
+    upgrade(database)
+    database.close()
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, Integer, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from service.database.base import Base, now
+from service.database.base import Base, ShownText, now
 
 metadata = Base.metadata
 
@@ -24,10 +24,10 @@ class Model(Base):
     __tablename__ = "models"
 
     id: Mapped[str] = mapped_column(_SHA256, primary_key=True)
-    name: Mapped[str] = mapped_column(String(200))
-    filename: Mapped[str] = mapped_column(String(255))
+    name: Mapped[str] = mapped_column(ShownText(200))
+    filename: Mapped[str] = mapped_column(ShownText(255))
     size_bytes: Mapped[int] = mapped_column(BigInteger)
-    producer: Mapped[str] = mapped_column(String(200), default="")
+    producer: Mapped[str] = mapped_column(ShownText(200), default="")
     ir_version: Mapped[int | None]
     opset: Mapped[int | None]
     node_count: Mapped[int] = mapped_column(default=0)
@@ -42,7 +42,7 @@ class Samples(Base):
     __tablename__ = "samples"
 
     id: Mapped[str] = mapped_column(_SHA256, primary_key=True)
-    filename: Mapped[str] = mapped_column(String(255))
+    filename: Mapped[str] = mapped_column(ShownText(255))
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(default=now)
 
@@ -111,11 +111,11 @@ class Job(Base):
     pid_started_at: Mapped[float | None]
     heartbeat_at: Mapped[datetime | None]
     not_before: Mapped[datetime | None]
-    waiting_for: Mapped[str | None] = mapped_column(String(300))
+    waiting_for: Mapped[str | None] = mapped_column(ShownText(300))
     attempts: Mapped[int] = mapped_column(default=0)
     barren_attempts: Mapped[int] = mapped_column(default=0)
     records_at_claim: Mapped[int] = mapped_column(default=0)
-    crash: Mapped[str | None] = mapped_column(String(64))
+    crash: Mapped[str | None] = mapped_column(ShownText(64))
 
 
 class Task(Base):
@@ -131,7 +131,7 @@ class Task(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     key: Mapped[str] = mapped_column(String(128), primary_key=True)
     position: Mapped[int] = mapped_column(default=0)
-    name: Mapped[str] = mapped_column(String(255))
+    name: Mapped[str] = mapped_column(ShownText(255))
     workload: Mapped[str] = mapped_column(String(128))
     uses: Mapped[list[Any]] = mapped_column(default=list)
     flops: Mapped[float]
@@ -149,7 +149,7 @@ class Workload(Base):
 
     key: Mapped[str] = mapped_column(String(128), primary_key=True)
     tvm_version: Mapped[str] = mapped_column(String(32), index=True)
-    name: Mapped[str] = mapped_column(String(255))
+    name: Mapped[str] = mapped_column(ShownText(255))
     flops: Mapped[float]
     module: Mapped[bytes]
     created_at: Mapped[datetime] = mapped_column(default=now)
@@ -180,7 +180,7 @@ class TrialRecord(Base):
     latency_us: Mapped[float | None]
     spread_us: Mapped[float | None]
     failure: Mapped[str | None] = mapped_column(String(32))
-    failure_message: Mapped[str] = mapped_column(default="")
+    failure_message: Mapped[str] = mapped_column(ShownText, default="")
     knobs: Mapped[dict[str, Any]] = mapped_column(default=dict)
     features: Mapped[bytes | None]
     features_version: Mapped[int] = mapped_column(default=0)
@@ -279,7 +279,7 @@ class WebhookDelivery(Base):
     attempts: Mapped[int] = mapped_column(default=0)
     due_at: Mapped[datetime] = mapped_column(default=now)
     status: Mapped[int | None]
-    error: Mapped[str | None] = mapped_column(String(300))
+    error: Mapped[str | None] = mapped_column(ShownText(300))
     created_at: Mapped[datetime] = mapped_column(default=now)
     ended_at: Mapped[datetime | None]
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, inspect, text
 
 from service.database.session import Database
+from service.errors import ServiceError
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -28,20 +29,27 @@ class Revisions:
 
 
 def upgrade(database: Database) -> Revisions:
-    """Run the revisions that are missing; several processes may call it at once."""
-    revisions = read_revisions(database)
-    if revisions.at_head:
-        return revisions
-    from alembic import command  # half a second to import: only when there is something to do
+    """Run the revisions that are missing; several processes may call it at once.
 
-    # BEGIN IMMEDIATE: the second process waits here, and then finds nothing left to run.
-    with database.engine.execution_options(tessera_write=True).begin() as connection:
-        command.upgrade(_config(connection), "head")
+    Raises `ServiceError` (``database_too_new``) for a database that a newer Tessera has upgraded.
+    """
+    state = read_revisions(database)
+    if state.at_head:
+        return state
+    if state.current is not None and state.current not in revisions():
+        raise ServiceError(
+            f"The database is of revision {state.current}; the newest that this Tessera knows is {state.head}.",
+            code="database_too_new",
+            hint="Start the Tessera that upgraded it, or a newer one. Nothing was changed.",
+        )
+    # Writers take their lock when they begin: the second process waits here, and then finds nothing left to run.
+    with database.change_schema() as connection:
+        migrate(connection, head_revision())
     return read_revisions(database)
 
 
 def read_revisions(database: Database) -> Revisions:
-    with database.engine.connect() as connection:
+    with database.look() as connection:
         current = None
         if inspect(connection).has_table("alembic_version"):
             current = connection.scalar(text("SELECT version_num FROM alembic_version"))
@@ -55,15 +63,30 @@ def differences(database: Database) -> list[str]:
 
     from service.database.tables import metadata
 
-    with database.engine.connect() as connection:
+    with database.look() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         return [str(difference) for difference in compare_metadata(context, metadata)]
 
 
+def migrate(connection: Connection, revision: str) -> None:
+    """Go up to the revision, or down to an earlier one (``base``: no tables), inside the connection's transaction."""
+    from alembic import command  # half a second to import: only when there is something to do
+    from alembic.migration import MigrationContext
+
+    current = MigrationContext.configure(connection).get_current_revision()
+    down = current is not None and (revision == "base" or revision < current)
+    (command.downgrade if down else command.upgrade)(_config(connection), revision)
+
+
+def revisions() -> list[str]:
+    """Every revision, the first one first: the files of the chain start with their revision's number."""
+    return sorted(path.stem.partition("_")[0] for path in (migrations_dir() / "versions").glob("[0-9]*.py"))
+
+
 @cache
 def head_revision() -> str:
-    """The newest revision: the last file of the chain, whose names start with their revision's number."""
-    return max(path.stem for path in (migrations_dir() / "versions").glob("[0-9]*.py")).partition("_")[0]
+    """The newest revision."""
+    return revisions()[-1]
 
 
 @cache

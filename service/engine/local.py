@@ -145,6 +145,9 @@ class LocalEngine:
         extra = {"TESSERA_DATA_DIR": str(self._settings.data_dir)}
         if self._settings.database_url is not None:
             extra["TESSERA_DATABASE_URL"] = self._settings.database_url
+        if self._settings.blobs_url is not None:
+            extra["TESSERA_BLOBS_URL"] = self._settings.blobs_url
+            extra["TESSERA_BLOB_CACHE_BYTES"] = str(self._settings.blob_cache_bytes)
         if self._settings.tracker is not None:
             extra["TESSERA_TRACKER"] = self._settings.tracker
         return child_environment(job_id, extra)

@@ -98,8 +98,7 @@ def delete_job(services: Services, job_id: str) -> None:
             raise Conflict(f"The job is {job.state}.", code="job_active", hint="Cancel the job first, then delete it.")
         blobs = set(session.scalars(select(Artifact.sha256).where(Artifact.job_id == job_id)))
         session.delete(job)
-        session.flush()
-        delete_unreferenced(session, services.blobs, blobs)
+    delete_unreferenced(services.database, services.blobs, blobs)
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(services.settings.jobs_dir / job_id)
 

@@ -23,11 +23,10 @@ class Kept:
 
 @dataclass(frozen=True, kw_only=True)
 class StorageUse:
-    """All kinds, the database's own bytes (None where it is a server's), and what is free on the disk of the data
-    directory."""
+    """All kinds, the database's own bytes, and what is free on the disk of the data directory."""
 
     kept: tuple[Kept, ...]
-    database_bytes: int | None
+    database_bytes: int
     free_bytes: int
     data_dir: Path
 
@@ -48,10 +47,9 @@ def storage_use(services: Services) -> StorageUse:
             Kept(name="Records", count=session.scalar(select(func.count()).select_from(TrialRecord)) or 0),
         )
     folder = services.settings.data_dir
-    files = list(folder.glob("*.sqlite3*"))
     return StorageUse(
         kept=kept,
-        database_bytes=sum(file.stat().st_size for file in files) if files else None,
+        database_bytes=services.database.size_bytes(),
         free_bytes=shutil.disk_usage(folder).free,
         data_dir=folder,
     )

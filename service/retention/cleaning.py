@@ -167,8 +167,7 @@ def _delete_file(services: Services, table: _FileTable, used_by: InstrumentedAtt
         if row is None or session.scalar(select(Job.id).where(used_by == file_id).limit(1)) is not None:
             return
         session.delete(row)
-        session.flush()
-        delete_unreferenced(session, services.blobs, [file_id])
+    delete_unreferenced(services.database, services.blobs, [file_id])
 
 
 def _delete_version(services: Services, outdated: OutdatedVersion) -> None:
@@ -178,5 +177,4 @@ def _delete_version(services: Services, outdated: OutdatedVersion) -> None:
             return
         blobs = {row.model_sha256, row.samples_sha256}
         session.delete(row)
-        session.flush()
-        delete_unreferenced(session, services.blobs, blobs)
+    delete_unreferenced(services.database, services.blobs, blobs)

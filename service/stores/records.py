@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
-from sqlalchemy import Select, func, insert, select
+from sqlalchemy import ColumnElement, Select, and_, func, insert, select
+from sqlalchemy.orm import aliased
 
 from service.database import Database
 from service.database.base import now
@@ -70,18 +72,39 @@ class DatabaseRecordStore:
         return self._records(select(TrialRecord).where(TrialRecord.job_id == self._job_id).order_by(TrialRecord.number))
 
     def training_set(self, *, target_fingerprint: str, features_version: int, limit: int) -> list[Record]:
-        age = func.row_number().over(partition_by=TrialRecord.workload, order_by=TrialRecord.id.desc())
-        return self._records(
-            select(TrialRecord)
-            .where(
-                TrialRecord.target_fingerprint == target_fingerprint,
-                TrialRecord.features_version == features_version,
-                TrialRecord.features.is_not(None),
-                TrialRecord.latency_us.is_not(None),
+        """The newest record of every workload, then the second newest of each, and so on.
+
+        What is read is about as much as is returned, however many records there are: an index leads to the newest of
+        each workload, and how many of each are enough is found by doubling.
+        """
+
+        def usable(table: type[TrialRecord]) -> ColumnElement[bool]:
+            return and_(
+                table.target_fingerprint == target_fingerprint,
+                table.features_version == features_version,
+                table.features.is_not(None),
+                table.latency_us.is_not(None),
             )
-            .order_by(age, TrialRecord.id.desc())
-            .limit(limit)
-        )
+
+        last = aliased(TrialRecord)
+        of_workload = select(last.id).where(last.workload == Workload.key, usable(last)).order_by(last.id.desc())
+        with self._database.read() as session:
+            workloads = session.scalar(select(func.count()).where(of_workload.limit(1).exists()))
+            newest = -(-limit // workloads) if workloads else 0
+            while newest:
+                since = select(
+                    Workload.key, of_workload.offset(newest - 1).limit(1).scalar_subquery().label("id")
+                ).where(of_workload.limit(1).exists())
+                # Where a workload has fewer than that there is no such id, and all of them are taken.
+                of_each = since.cte("since").prefix_with("MATERIALIZED")
+                taken = and_(usable(TrialRecord), TrialRecord.id >= func.coalesce(of_each.c.id, 0))
+                each = select(TrialRecord).join(of_each, of_each.c.key == TrialRecord.workload).where(taken)
+                count = session.scalar(each.with_only_columns(func.count(), maintain_column_froms=True)) or 0
+                if count >= limit or not session.scalar(select(func.count(of_each.c.id))):
+                    rows = session.scalars(each.order_by(TrialRecord.workload, TrialRecord.id.desc())).all()
+                    return [to_record(row) for row in _by_age(rows)[:limit]]
+                newest *= 2
+        return []
 
     def _of(self, workload: str, target_fingerprint: str) -> Select[TrialRecord]:
         return select(TrialRecord).where(
@@ -91,3 +114,10 @@ class DatabaseRecordStore:
     def _records(self, query: Select[TrialRecord]) -> list[Record]:
         with self._database.read() as session:
             return [to_record(row) for row in session.scalars(query)]
+
+
+def _by_age(rows: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Rows that are sorted by workload, each workload's newest first: all newest ones, then the second newest ones."""
+    ages = [age for _, of_one in itertools.groupby(rows, key=lambda row: row.workload) for age, _ in enumerate(of_one)]
+    pairs = sorted(zip(ages, rows, strict=True), key=lambda pair: (pair[0], -pair[1].id))
+    return [row for _, row in pairs]

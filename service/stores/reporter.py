@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 from functools import singledispatchmethod
 from typing import Any
@@ -49,7 +47,7 @@ class JobReporter:
         elif isinstance(event, StageStarted):
             print(f"stage: {event.stage.value}", file=sys.stdout, flush=True)
         with self._database.write() as session:
-            session.add(JobEvent(job_id=self._job_id, kind=event.kind, data=_json_ready(event.data())))
+            session.add(JobEvent(job_id=self._job_id, kind=event.kind, data=event.data()))
             self._set(session, heartbeat_at=now())
             self._apply(event, session)
 
@@ -76,7 +74,7 @@ class JobReporter:
 
     @_apply.register
     def _(self, event: Preflight, session: Session) -> None:
-        self._set(session, preflight=_json_ready(event.report))
+        self._set(session, preflight=event.report)
 
     @_apply.register
     def _(self, event: TasksExtracted, session: Session) -> None:
@@ -99,7 +97,7 @@ class JobReporter:
 
     @_apply.register
     def _(self, event: TaskRecalled, session: Session) -> None:
-        self._set_task(session, event.task, best_us=event.best_us, knobs=_json_ready(event.knobs))
+        self._set_task(session, event.task, best_us=event.best_us, knobs=event.knobs)
 
     @_apply.register
     def _(self, event: TrialMeasured, session: Session) -> None:
@@ -112,7 +110,7 @@ class JobReporter:
         )
         values: dict[str, Any] = {"best_us": event.task_best_us}
         if event.latency_us is not None and event.latency_us == event.task_best_us:
-            values["knobs"] = _json_ready(event.knobs)
+            values["knobs"] = event.knobs
         if event.task_best_us is not None:
             self._set_task(session, event.task, **values)
         self._set(
@@ -165,7 +163,7 @@ class JobReporter:
         best_us = event.tuned_us if event.outcome == "improved" else event.untuned_us
         self._set(
             session,
-            result=_json_ready(event.data()),
+            result=event.data(),
             best_us=best_us,
             best_spread_us=event.tuned_spread_us if event.outcome == "improved" else None,
             best_measured=best_us is not None,
@@ -183,18 +181,3 @@ def _use(use: Use) -> dict[str, Any]:
         "choice": alternative.choice if alternative else None,
         "way": alternative.way if alternative else None,
     }
-
-
-def _json_ready(data: dict[str, Any]) -> dict[str, Any]:
-    """Plain JSON: tuples become lists, enums their values, and numbers that JSON has not become None."""
-    return json.loads(json.dumps(_finite(data), default=str))  # type: ignore[no-any-return]
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value

@@ -21,9 +21,28 @@ from service.services import Services
 from service.settings import Settings
 from tests import models
 from tests.service import contract
+from tests.service.postgresql import PostgresqlServer, postgresql_server, text_of
 
 ROOT = Path(__file__).resolve().parents[2]
 FAKE_JOB = (sys.executable, str(Path(__file__).with_name("fake_job.py")))
+ON_BOTH_DATABASES = frozenset(
+    {
+        "test_backup",
+        "test_comparing",
+        "test_cost_models",
+        "test_database",
+        "test_engine",
+        "test_jobs_api",
+        "test_metrics",
+        "test_record_stores",
+        "test_records_page",
+        "test_reporter",
+        "test_retention",
+        "test_server",
+        "test_settings_page",
+        "test_webhooks",
+    }
+)
 
 Value = TypeVar("Value")
 Served = Callable[..., AbstractContextManager[TestClient]]
@@ -57,15 +76,36 @@ def every_answer_is_documented(monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     assert found == set(), "not in the OpenAPI document"
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(data_dir=tmp_path / "data")
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlServer]:
+    with postgresql_server() as server:
+        yield server
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What asks the database for anything of its own is tested on both kinds, the rest on SQLite."""
+    if "database_url" in metafunc.fixturenames and metafunc.module.__name__.rpartition(".")[2] in ON_BOTH_DATABASES:
+        metafunc.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A new database. The one on PostgreSQL is upgraded already."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return f"sqlite:///{tmp_path / 'test.sqlite3'}"
+    server: PostgresqlServer = request.getfixturevalue("postgresql")
+    return text_of(server.upgraded())
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str) -> Settings:
+    return Settings(data_dir=tmp_path / "data", database_url=database_url)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
     """An upgraded database of its own."""
-    database = Database(f"sqlite:///{tmp_path / 'test.sqlite3'}")
+    database = Database(database_url)
     upgrade(database)
     yield database
     database.close()

@@ -46,6 +46,31 @@ def tessera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return run
 
 
+def test_a_database_is_dumped_and_loaded_elsewhere(tessera: Run, model_file: Path, tmp_path: Path) -> None:
+    assert tessera("db", "dump", "x.dump")[0] == 2  # there is nothing yet
+    assert tessera("tune", str(model_file), "--trials", "4")[0] == 0
+    status, _, err = tessera("db", "dump", "x.dump")
+    assert status == 0, err
+    assert "1 jobs" in err
+    status, _, err = tessera("db", "load", "x.dump")
+    assert status == 2
+    assert "not empty" in err
+    status, out, err = tessera("db", "load", "x.dump", "--data-dir", "other", "--json")
+    assert status == 0, err
+    assert json.loads(out)["rows"]["jobs"] == 1
+    assert len(json.loads(tessera("jobs", "list", "--json", "--data-dir", "other")[1])) == 1
+    assert not list(tmp_path.glob(".x.dump*"))
+
+
+def test_a_database_server_that_is_away_is_one_line(tessera: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TESSERA_DATABASE_URL", "postgresql://me:secret@127.0.0.1:1/tessera")
+    for command in (["serve"], ["db", "check"], ["db", "dump", "-"]):
+        status, _, err = tessera(*command)
+        assert status == 3, err
+        assert "does not answer" in err
+        assert "secret" not in err
+
+
 def test_tune_prints_progress_and_leaves_a_bundle(tessera: Run, model_file: Path, tmp_path: Path) -> None:
     status, out, err = tessera("tune", str(model_file), "--trials", "4", "--out", "bundles", "--json")
     assert status == 0, err

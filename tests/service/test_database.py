@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from sqlalchemy import inspect, text
+from sqlalchemy import JSON, URL, Connection, MetaData, Table, func, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
 from service.blobs import BlobStore
 from service.database import Database
-from service.database.tables import Job, Model, Samples, metadata
-from service.database.upgrade import differences, head_revision, read_revisions, upgrade
+from service.database.tables import Job, JobEvent, Model, Samples, metadata
+from service.database.upgrade import differences, head_revision, migrate, read_revisions, revisions, upgrade
+from service.errors import DatabaseUnavailable, ServiceError
+from service.queries.artifacts import list_artifacts
+from service.queries.jobs import get_job, list_events
+from service.queries.trials import list_tasks, list_trials
 from service.stores import DatabaseCostModelStore
+from tests.service.postgresql import PostgresqlServer
+from tests.service.tuning import add_job
 from tuner.cost_model_store import HeldOutPoint
 
 
@@ -31,8 +36,13 @@ def test_a_missing_column_is_a_difference(database: Database) -> None:
     assert any("crash" in difference for difference in differences(database))
 
 
-def test_fresh_tables_have_the_same_indexes_and_constraints(database: Database, tmp_path: Path) -> None:
-    fresh = Database(f"sqlite:///{tmp_path / 'fresh.sqlite3'}")
+def test_fresh_tables_have_the_same_indexes_and_constraints(
+    database: Database, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    fresh_url: str | URL = f"sqlite:///{tmp_path / 'fresh.sqlite3'}"
+    if not database.is_sqlite:
+        fresh_url = request.getfixturevalue("postgresql").empty()
+    fresh = Database(fresh_url)
     metadata.create_all(fresh.engine)
     migrated, made = inspect(database.engine), inspect(fresh.engine)
     for table in made.get_table_names():
@@ -43,59 +53,108 @@ def test_fresh_tables_have_the_same_indexes_and_constraints(database: Database, 
 
 
 def test_the_chain_goes_down_again(database: Database) -> None:
-    from alembic import command
-
-    from service.database.upgrade import _config
-
-    with database.engine.begin() as connection:
-        command.downgrade(_config(connection), "base")
+    with database.change_schema() as connection:
+        migrate(connection, "base")
     assert inspect(database.engine).get_table_names() == ["alembic_version"]
     assert upgrade(database).current == head_revision()
     assert differences(database) == []
 
 
+def test_rows_of_the_first_revision_are_kept_up_and_down(database: Database) -> None:
+    with database.change_schema() as connection:
+        migrate(connection, "0001")
+        _insert_a_row_everywhere(connection)
+        before = _counts(connection)
+    assert set(before.values()) == {1}
+    for revision in [*revisions(), *reversed(revisions()), head_revision()]:
+        with database.change_schema() as connection:
+            migrate(connection, revision)
+            after = _counts(connection)
+        assert after | before == after, revision
+    assert differences(database) == []
+    assert get_job(database, "j").budget.trials == 8
+    assert [task.uses[0].count for task in list_tasks(database, "j")] == [3]
+    assert [trial.latency_us for trial in list_trials(database, "j").items] == [5.5]
+    assert [event.kind for event in list_events(database, "j")] == ["log"]
+    assert [artifact.filename for artifact in list_artifacts(database, "j")] == ["b.tar.gz"]
+
+
+def _insert_a_row_everywhere(connection: Connection) -> None:
+    """One row in each table of the first revision, of one job."""
+    moment = datetime(2026, 11, 1, 10, tzinfo=UTC)
+    rows: dict[str, dict[str, object]] = {
+        "models": {"id": "0" * 64, "name": "m", "filename": "m.onnx"},
+        "samples": {"id": "1" * 64, "filename": "s.npz"},
+        "targets": {"name": "mine", "spec": {"name": "mine"}},
+        "workloads": {"key": "w", "module": b"m"},
+        "cost_models": {"target_fingerprint": "f", "version": 1},
+        "jobs": {"id": "j", "model_id": "0" * 64, "samples_id": "1" * 64, "state": "succeeded", "trials": 8},
+        "tasks": {"job_id": "j", "key": "t", "name": "t", "workload": "w", "weight": 3},
+        "records": {"job_id": "j", "number": 1, "task": "t", "workload": "w", "latency_us": 5.5, "trace": b"t"},
+        "artifacts": {"id": "a", "job_id": "j", "filename": "b.tar.gz"},
+        "job_events": {"job_id": "j", "kind": "log", "data": {"level": "info", "message": "hello"}},
+        "idempotency_keys": {"key": "k", "job_id": "j"},
+    }
+    schema = MetaData()
+    schema.reflect(connection)
+    assert {table.name for table in schema.sorted_tables} == {*rows, "alembic_version"}
+    plain: dict[type, object] = {str: "", int: 0, float: 0.0, bool: True, bytes: b"", datetime: moment}
+    for name, values in rows.items():
+        table = schema.tables[name]
+        required = {
+            column.name: {} if isinstance(column.type, JSON) else plain[column.type.python_type]
+            for column in table.columns
+            if not column.nullable and not (column.primary_key and column.type.python_type is int)
+        }
+        connection.execute(table.insert().values(required | values))
+
+
+def _counts(connection: Connection) -> dict[str, int]:
+    schema = MetaData()
+    schema.reflect(connection)
+    tables = [table for table in schema.sorted_tables if table.name != "alembic_version"]
+    return {table.name: connection.scalar(select(func.count()).select_from(table)) or 0 for table in tables}
+
+
 def test_what_calls_a_task_is_kept_up_and_down(database: Database) -> None:
-    from alembic import command
-
-    from service.database.upgrade import _config
-
-    insert = text(
-        "INSERT INTO tasks (job_id, key, position, name, workload, weight, flops, tunable, choice, way, knobs)"
-        " VALUES ('j', :key, 0, :key, :key, :weight, 1, 1, :choice, :way, '{}')"
-    )
-    with database.write() as session:
-        session.add(Model(id="0" * 64, name="m", filename="m", size_bytes=1))
-        session.flush()
-        session.add(Job(id="j", model_id="0" * 64, target="host", target_fingerprint="f", target_spec={}))
-    with database.engine.begin() as connection:
-        command.downgrade(_config(connection), "0003")
-        connection.execute(insert, {"key": "a", "weight": 3, "choice": None, "way": None})
-        connection.execute(insert, {"key": "b", "weight": 2, "choice": "8×8×16→16", "way": "winograd"})
-        command.upgrade(_config(connection), "0004")
-        kept: dict[str, str] = dict(connection.execute(text("SELECT key, uses FROM tasks")).all())  # type: ignore[arg-type]
-        assert json.loads(kept["a"]) == [{"count": 3, "choice": None, "way": None}]
-        assert json.loads(kept["b"]) == [{"count": 2, "choice": "8×8×16→16", "way": "winograd"}]
-        command.downgrade(_config(connection), "0003")
-        again = connection.execute(text("SELECT key, weight, choice, way FROM tasks ORDER BY key"))
-        assert [tuple(row) for row in again] == [("a", 3, None, None), ("b", 2, "8×8×16→16", "winograd")]
+    add_job(database, "j")
+    common = {"job_id": "j", "position": 0, "name": "", "workload": "", "flops": 1.0, "tunable": True, "knobs": {}}
+    before = [("a", 3, None, None), ("b", 2, "8×8×16→16", "winograd")]
+    with database.change_schema() as connection:
+        migrate(connection, "0003")
+        tasks = Table("tasks", MetaData(), autoload_with=connection)
+        for key, weight, choice, way in before:
+            connection.execute(tasks.insert().values(**common, key=key, weight=weight, choice=choice, way=way))
+        migrate(connection, "0004")
+        newer = Table("tasks", MetaData(), autoload_with=connection)
+        kept = {row.key: row.uses for row in connection.execute(select(newer.c.key, newer.c.uses))}
+        assert kept["a"] == [{"count": 3, "choice": None, "way": None}]
+        assert kept["b"] == [{"count": 2, "choice": "8×8×16→16", "way": "winograd"}]
+        migrate(connection, "0003")
+        again = select(tasks.c.key, tasks.c.weight, tasks.c.choice, tasks.c.way).order_by(tasks.c.key)
+        assert [tuple(row) for row in connection.execute(again)] == before
 
 
 def test_cost_models_of_the_first_revision_are_kept_without_points(database: Database, tmp_path: Path) -> None:
-    from alembic import command
-
-    from service.database.upgrade import _config
-
     blobs = BlobStore(tmp_path / "blobs")
     booster, samples = blobs.put_bytes(b"ubjson"), blobs.put_bytes(b"npz")
-    with database.engine.begin() as connection:
-        command.downgrade(_config(connection), "0001")
-        assert "held_out" not in {column["name"] for column in inspect(connection).get_columns("cost_models")}
+    with database.change_schema() as connection:
+        migrate(connection, "0001")
+        cost_models = Table("cost_models", MetaData(), autoload_with=connection)
+        assert "held_out" not in cost_models.columns
         connection.execute(
-            text(
-                "INSERT INTO cost_models VALUES ('f', 1, 1, :model, :samples, 6, 100, 'ab',"
-                " '{\"pairwise_accuracy\": 0.9}', '2026-11-01 10:00:00')"
-            ),
-            {"model": booster.sha256, "samples": samples.sha256},
+            cost_models.insert().values(
+                target_fingerprint="f",
+                version=1,
+                features_version=1,
+                model_sha256=booster.sha256,
+                samples_sha256=samples.sha256,
+                size_bytes=6,
+                sample_count=100,
+                training_set_sha256="ab",
+                rank_quality={"pairwise_accuracy": 0.9},
+                created_at=datetime(2026, 11, 1, 10, tzinfo=UTC),
+            )
         )
     assert upgrade(database).at_head
     assert differences(database) == []
@@ -112,13 +171,18 @@ def test_cost_models_of_the_first_revision_are_kept_without_points(database: Dat
     restored = store.load("f")
     assert restored is not None
     assert restored.held_out == ()
-    with database.engine.begin() as connection:
-        command.downgrade(_config(connection), "0001")
+    with database.change_schema() as connection:
+        migrate(connection, "0001")
         assert connection.scalar(text("SELECT count(*) FROM cost_models")) == 3
 
 
-def test_two_upgrades_at_once_are_one(tmp_path: Path) -> None:
-    databases = [Database(f"sqlite:///{tmp_path / 'shared.sqlite3'}") for _ in range(3)]
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_two_upgrades_at_once_are_one(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    url: str | URL = f"sqlite:///{tmp_path / 'shared.sqlite3'}"
+    if kind == "postgresql":
+        server: PostgresqlServer = request.getfixturevalue("postgresql")
+        url = server.empty()
+    databases = [Database(url) for _ in range(3)]
     results: list[str | None] = []
     threads = [threading.Thread(target=lambda d=database: results.append(upgrade(d).current)) for database in databases]
     for thread in threads:
@@ -130,13 +194,79 @@ def test_two_upgrades_at_once_are_one(tmp_path: Path) -> None:
         database.close()
 
 
-def test_sqlite_is_set_up_as_promised(database: Database) -> None:
+def test_sqlite_is_set_up_as_promised(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'test.sqlite3'}")
+    upgrade(database)
     with database.read() as session:
         pragmas = {
             name: session.scalar(text(f"PRAGMA {name}"))
             for name in ("journal_mode", "synchronous", "busy_timeout", "foreign_keys")
         }
     assert pragmas == {"journal_mode": "wal", "synchronous": 1, "busy_timeout": 15000, "foreign_keys": 1}
+    database.close()
+
+
+def test_a_database_server_that_is_away_is_told_without_its_password() -> None:
+    database = Database("postgresql://me:secret@127.0.0.1:1/tessera")
+    with pytest.raises(DatabaseUnavailable) as raised, database.read():
+        pass
+    assert "127.0.0.1:1" in raised.value.message
+    assert "secret" not in str(raised.value) + raised.value.message
+
+
+@pytest.mark.parametrize("url", ["mysql://localhost/x", "no url", ""])
+def test_other_databases_are_refused(url: str) -> None:
+    with pytest.raises(ServiceError) as raised:
+        Database(url)
+    assert raised.value.code == "invalid_database_url"
+    assert "postgresql://" in raised.value.hint
+
+
+def test_a_database_of_a_newer_tessera_is_left_alone(database: Database) -> None:
+    with database.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(ServiceError) as raised:
+        upgrade(database)
+    assert raised.value.code == "database_too_new"
+
+
+def test_events_become_visible_in_the_order_of_their_ids(database: Database) -> None:
+    add_job(database, "j")
+
+    def add() -> None:
+        for _ in range(25):
+            with database.write() as session:
+                session.add(JobEvent(job_id="j", kind="log", data={}))
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    shown: list[int] = []
+    while len(shown) < 100:
+        new = [event.id for event in list_events(database, "j", after=shown[-1] if shown else 0)]
+        shown += new
+        if not new and not any(thread.is_alive() for thread in threads):
+            break
+    for thread in threads:
+        thread.join()
+    assert len(shown) == 100
+    assert shown == sorted(shown)
+
+
+def test_text_that_a_database_does_not_take_is_replaced_and_cut(database: Database) -> None:
+    with database.write() as session:
+        session.add(Model(id="0" * 64, name="a\0b" + "x" * 300, filename="\ud800.onnx", size_bytes=1))
+    with database.read() as session:
+        row = session.get(Model, "0" * 64)
+        assert row is not None
+        assert (row.name[:3], len(row.name), row.filename) == ("a\ufffdb", 200, "?.onnx")
+
+
+def test_numbers_that_json_has_not_are_null(database: Database) -> None:
+    add_job(database, "j")
+    with database.write() as session:
+        session.add(JobEvent(job_id="j", kind="log", data={"a": float("nan"), "b": (1, float("inf"))}))
+    assert list_events(database, "j")[0].data == {"a": None, "b": [1, None]}
 
 
 def test_foreign_keys_hold(database: Database) -> None:

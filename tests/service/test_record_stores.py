@@ -7,24 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from service.database import Database
-from service.database.tables import Job, Model
 from service.queries.trials import list_trials
 from service.stores import DatabaseRecordStore
-from tests.service.tuning import FINGERPRINT, record, workload
+from tests.service.tuning import FINGERPRINT, add_job, record, workload
 from tuner.records import FailureKind, MemoryRecordStore, RecordStore
 
 Stores = Callable[[], RecordStore]
-
-
-def add_job(database: Database, job_id: str) -> str:
-    with database.write() as session:
-        if session.get(Model, "0" * 64) is None:
-            session.add(Model(id="0" * 64, name="m", filename="m.onnx", size_bytes=1))
-            session.flush()
-        session.add(
-            Job(id=job_id, model_id="0" * 64, target="host", target_fingerprint=FINGERPRINT, target_spec={}, trials=8)
-        )
-    return job_id
 
 
 @pytest.fixture(params=["memory", "database"])
@@ -86,6 +74,15 @@ def test_a_training_set_that_is_cut_keeps_every_workload(store: RecordStore) -> 
     store.add([record(number, latency_us=float(number)) for number in range(2, 8)])
     trained = store.training_set(target_fingerprint=FINGERPRINT, features_version=1, limit=3)
     assert sorted(r.latency_us or 0 for r in trained) == [6.0, 7.0, 9.0]
+
+
+def test_a_workload_with_few_records_leaves_room_to_the_others(store: RecordStore) -> None:
+    store.add([record(1, of=2, latency_us=9.0)])
+    store.add([record(number, latency_us=float(number)) for number in range(2, 8)])
+    trained = store.training_set(target_fingerprint=FINGERPRINT, features_version=1, limit=6)
+    assert [r.latency_us for r in trained] == [7.0, 9.0, 6.0, 5.0, 4.0, 3.0]
+    everything = store.training_set(target_fingerprint=FINGERPRINT, features_version=1, limit=100)
+    assert len(everything) == 7
 
 
 def test_another_jobs_records_are_seen_but_not_own(database: Database) -> None:

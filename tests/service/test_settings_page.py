@@ -48,5 +48,5 @@ def test_what_is_kept_is_counted(client: TestClient, model_file: Path) -> None:
     assert f"Models 1 {size(model_file.stat().st_size)}" in text
     assert "Jobs 1 in the database" in text
     assert "Records 0 in the database" in text
-    assert re.search(r"Database [\d.]+ KiB", text)
+    assert re.search(r"Database [\d.]+ [KM]iB", text)
     assert re.search(r"with [\d.]+ GiB free", text)

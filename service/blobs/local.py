@@ -30,8 +30,18 @@ class Blob:
     size_bytes: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class StoredBlob(Blob):
+    """``modified_s`` is in seconds since the epoch."""
+
+    modified_s: float
+
+
 class BlobWriter:
-    """One blob being written. It becomes visible with `keep`; without that nothing is left of it."""
+    """One blob being written. It becomes visible with `keep`; without that nothing is left of it.
+
+    What takes long happens in `store`, so that `keep` is a matter of milliseconds: it is called where a lock is held.
+    """
 
     def __init__(self, folder: Path, temporary: Path) -> None:
         self.path = temporary
@@ -53,9 +63,18 @@ class BlobWriter:
             self._file.flush()
             os.fsync(self._file.fileno())
 
+    @property
+    def sha256(self) -> str:
+        """Of what was written until now."""
+        return self._hash.hexdigest()
+
+    def store(self) -> None:
+        """Make what was written durable where blobs are kept."""
+        self.sync()
+
     def keep(self) -> Blob:
         """Put the blob in its place, durably; a blob that is there already stays as it is."""
-        sha256 = self._hash.hexdigest()
+        sha256 = self.sha256
         place = blob_path(self._folder, sha256)
         with _storage_full():
             self.sync()
@@ -81,17 +100,23 @@ class BlobStore:
         self._temporary = folder / "tmp"
         self._temporary.mkdir(parents=True, exist_ok=True)
 
+    def describe(self) -> str:
+        return str(self.folder)
+
     @contextlib.contextmanager
     def writer(self) -> Iterator[BlobWriter]:
         """A new blob; it is discarded when the block ends without `BlobWriter.keep`."""
         with _storage_full():
             handle, name = tempfile.mkstemp(dir=self._temporary)
         os.close(handle)
-        writer = BlobWriter(self.folder, Path(name))
+        writer = self._new_writer(Path(name))
         try:
             yield writer
         finally:
             writer.discard()
+
+    def _new_writer(self, temporary: Path) -> BlobWriter:
+        return BlobWriter(self.folder, temporary)
 
     def put_file(self, path: Path) -> Blob:
         """Store a copy of a file."""
@@ -119,6 +144,14 @@ class BlobStore:
         """Remove a blob; one that is not there is no error."""
         blob_path(self.folder, sha256).unlink(missing_ok=True)
 
+    def items(self) -> Iterator[StoredBlob]:
+        """Every blob, in no order."""
+        for path in self.folder.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*"):
+            with contextlib.suppress(FileNotFoundError):
+                if is_sha256(path.name):
+                    status = path.stat()
+                    yield StoredBlob(sha256=path.name, size_bytes=status.st_size, modified_s=status.st_mtime)
+
     def check_writable(self) -> None:
         """Raises OSError when nothing can be written."""
         with self.writer() as writer:
@@ -136,8 +169,12 @@ class BlobStore:
         return removed
 
 
+def is_sha256(name: str) -> bool:
+    return _SHA256.fullmatch(name) is not None
+
+
 def blob_path(folder: Path, sha256: str) -> Path:
-    if not _SHA256.fullmatch(sha256):
+    if not is_sha256(sha256):
         raise ValueError("a blob is named by 64 hexadecimal digits")
     return folder / sha256[:2] / sha256[2:4] / sha256
 

@@ -1,0 +1,156 @@
+"""What is well and what is sick in an installation: the checks of ``tessera doctor``. Only `clean` changes anything."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import psutil
+from sqlalchemy import func, select
+
+from service.blobs import open_blobs
+from service.database import Database
+from service.database.tables import Job, TrialRecord, Workload
+from service.database.upgrade import read_revisions
+from service.engine.processes import is_alive
+from service.jobs.states import ACTIVE_STATES, JobState
+from service.ownership import is_owned, owner_url
+from service.references import delete_unreferenced, missing, unreferenced
+from service.settings import Settings
+from service.signing import known_key
+from tuner.errors import TesseraError
+from tuner.targets import host_target, tvm_version
+
+_ENOUGH_BYTES = 2 * 1024**3
+_SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One thing that was looked at: what was found, and what to do about it where it is not well."""
+
+    name: str
+    ok: bool = True
+    detail: str
+    hint: str = ""
+
+
+def check_up(settings: Settings) -> Iterator[Check]:
+    """All checks, the machine first, then what is kept. Reads only."""
+    yield from _packages()
+    yield Check(name="host", detail=host_target().description)
+    yield _enough("free memory", psutil.virtual_memory().available, hint="Close other programs before a large job.")
+    folder = settings.data_dir
+    while not folder.exists():
+        folder = folder.parent
+    yield _enough("free disk", shutil.disk_usage(folder).free, hint="See what a server keeps on its page Settings.")
+    owned = is_owned(settings)
+    yield Check(name="server", detail=(owner_url(settings) or "starting") if owned else "none")
+    yield Check(name="data directory", detail=str(settings.data_dir))
+    key = known_key(settings)
+    yield Check(name="signing key", detail=key.text if key else "made with the first bundle")
+    if not settings.data_dir.exists():
+        yield Check(name="database", detail="made by the first start")
+        return
+    yield from _kept(settings, owned=owned)
+
+
+def clean(settings: Settings) -> int:
+    """Delete the blobs that no row names; how many."""
+    database = Database(settings.sqlalchemy_url)
+    try:
+        blobs = open_blobs(settings)
+        return delete_unreferenced(database, blobs, [blob.sha256 for blob in unreferenced(database, blobs)])
+    finally:
+        database.close()
+
+
+def _packages() -> Iterator[Check]:
+    yield Check(name="python", detail=platform.python_version())
+    ranker = "xgboost-cpu" if sys.platform == "linux" else "xgboost"
+    for package in ("apache-tvm", "onnx", "onnxruntime", ranker, "ziglang"):
+        try:
+            yield Check(name=package, detail=version(package))
+        except PackageNotFoundError:
+            hint = "Install it with: pip install 'tessera[server]'"
+            yield Check(name=package, ok=False, detail="not installed", hint=hint)
+
+
+def _enough(name: str, size_bytes: int, *, hint: str) -> Check:
+    ok = size_bytes >= _ENOUGH_BYTES
+    return Check(name=name, ok=ok, detail=f"{size_bytes / 1024**3:.1f} GiB", hint="" if ok else hint)
+
+
+def _kept(settings: Settings, *, owned: bool) -> Iterator[Check]:
+    try:
+        database = Database(settings.sqlalchemy_url)
+        revisions = read_revisions(database)
+    except TesseraError as error:
+        yield Check(name="database", ok=False, detail=error.message, hint=error.hint)
+        return
+    try:
+        if revisions.current is None:
+            yield Check(name="database", detail="empty: the first start fills it")
+        elif not revisions.at_head:
+            detail = f"revision {revisions.current}; the newest is {revisions.head}"
+            yield Check(name="database", ok=False, detail=detail, hint="Upgrade it with: tessera db upgrade")
+        else:
+            yield Check(name="database", detail=f"{database.describe()}, revision {revisions.current}")
+            yield from _blobs(database, settings)
+            yield _jobs(database, owned=owned)
+            yield _records(database)
+    finally:
+        database.close()
+
+
+def _blobs(database: Database, settings: Settings) -> Iterator[Check]:
+    try:
+        blobs = open_blobs(settings)
+        lost, left = missing(database, blobs), unreferenced(database, blobs)
+    except TesseraError as error:
+        yield Check(name="blobs", ok=False, detail=error.message, hint=error.hint)
+        return
+    if lost:
+        shown = ", ".join(sha256[:12] for sha256 in lost[:_SHOWN])
+        hint = "Bring them back from a backup of the blobs; without them their models and bundles are lost."
+        yield Check(name="blobs", ok=False, detail=f"{len(lost)} are missing: {shown}", hint=hint)
+    else:
+        yield Check(name="blobs", detail=f"all there, in {blobs.describe()}")
+    if left:
+        size_mib = sum(blob.size_bytes for blob in left) / 1024**2
+        detail = f"{len(left)} blobs of {size_mib:.1f} MiB that nothing names"
+        yield Check(name="left over", detail=detail, hint="Delete them with: tessera doctor --clean")
+
+
+def _jobs(database: Database, *, owned: bool) -> Check:
+    with database.read() as session:
+        active = session.execute(
+            select(Job.pid, Job.pid_started_at).where(Job.state.in_([state.value for state in ACTIVE_STATES]))
+        ).all()
+        queued = session.scalar(select(func.count()).select_from(Job).where(Job.state == JobState.QUEUED.value)) or 0
+    alive = sum(pid is not None and started is not None and is_alive(pid, started) for pid, started in active)
+    detail = f"{alive} running, {len(active) - alive} interrupted, {queued} queued"
+    if not owned and (queued or len(active) > alive):
+        return Check(name="jobs", detail=detail, hint="They go on when a server runs: tessera serve")
+    return Check(name="jobs", detail=detail)
+
+
+def _records(database: Database) -> Check:
+    current = tvm_version()
+    query = select(Workload.tvm_version, func.count()).join(TrialRecord, TrialRecord.workload == Workload.key)
+    with database.read() as session:
+        counts = {row[0]: row[1] for row in session.execute(query.group_by(Workload.tvm_version))}
+    usable = counts.pop(current, 0)
+    detail = f"{usable} of TVM {current}"
+    if not counts:
+        return Check(name="records", detail=detail)
+    others = ", ".join(f"{count} of TVM {other}" for other, count in sorted(counts.items()))
+    hint = (
+        "Those of another TVM are kept, and never replayed: its schedules may mean something else now. "
+        "Tune again what matters: tessera tune MODEL"
+    )
+    return Check(name="records", detail=f"{detail}; {others}", hint=hint)
