@@ -11,7 +11,7 @@ code prints goes to standard error):
 ``{"time": runs}``: times single runs on the first sample of the last ``run``; answers ``{"latency_us": [...]}``
 ``{"grow": IN.npz}``: runs the first sample; answers ``{"bytes": growth}`` (`tuner.high_water`), null where unknown.
 Only for a network that was not run before, and is not timed afterwards.
-``{"kernel": NAME, "shapes": [[…], …]}``: the shortest of eight calls of one of the module's own functions on fp32
+``{"kernel": NAME, "shapes": [[…], …]}``: the shortest call in 0.2 s of one of the module's own functions on fp32
 arguments, of a compiled network only; answers ``{"best_us": latency}``
 ``{"error": message}`` answers a request that failed.
 
