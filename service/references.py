@@ -24,8 +24,8 @@ def delete_unreferenced(database: Database, blobs: BlobStore, candidates: Iterab
     """Delete those of the blobs that no row names; how many. To be called when the rows are gone for good.
 
     A server that dies before, or a bucket that is away, leaves blobs that nobody names (`unreferenced` finds them),
-    never a row without its blob. The writer's lock is held, so no upload can name one of them meanwhile (`BlobWriter.keep` looks again, holding the
-    same lock, whether its blob is still there).
+    never a row without its blob. The writer's lock is held, so no upload can name one of them meanwhile:
+    `BlobWriter.keep` looks again, holding the same lock, whether its blob is still there.
     """
     deleted = 0
     for sha256 in candidates:

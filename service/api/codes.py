@@ -225,7 +225,7 @@ _CODES: dict[str, tuple[int, str, str]] = {
 }
 # Of codes whose error is a class of its own, which has their hint: an example of what happened.
 _DETAILS = {
-    "database_unavailable": "The database postgresql://tessera@db.example.com/tessera does not answer.",
+    "database_unavailable": "The database postgresql://t:***@db/tessera does not answer: connection refused",
     "busy": "The server is busy with other checks.",
     "missing_dimensions": "These dimensions of the inputs need a size: image[0], image[2].",
     "model_invalid": "onnx.checker refuses the model: Node (fc) has input size 4 not in range [min=2, max=3].",
