@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, Integer, String, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, Integer, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.database.base import Base, ShownText, now
@@ -16,6 +16,8 @@ metadata = Base.metadata
 _RowId = BigInteger().with_variant(Integer, "sqlite")
 _SHA256 = String(64)
 _ID = String(36)
+# Records that a cost model learns from.
+_LEARNED_FROM = text("features IS NOT NULL AND latency_us IS NOT NULL")
 
 
 class Model(Base):
@@ -163,7 +165,15 @@ class TrialRecord(Base):
         CheckConstraint("(latency_us IS NULL) <> (failure IS NULL)", name="latency_or_failure"),
         UniqueConstraint("job_id", "number"),
         Index(None, "workload", "target_fingerprint", "latency_us"),
-        Index(None, "target_fingerprint", "features_version"),
+        Index(
+            None,
+            "target_fingerprint",
+            "features_version",
+            "workload",
+            "id",
+            sqlite_where=_LEARNED_FROM,
+            postgresql_where=_LEARNED_FROM,
+        ),
         {"sqlite_autoincrement": True},
     )
 
