@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from collections import Counter
 from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Select, and_, func, insert, select
@@ -89,7 +89,7 @@ class DatabaseRecordStore:
         last = aliased(TrialRecord)
         of_workload = select(last.id).where(last.workload == Workload.key, usable(last)).order_by(last.id.desc())
         with self._database.read() as session:
-            workloads = session.scalar(select(func.count()).where(of_workload.limit(1).exists()))
+            workloads = session.scalar(select(func.count()).select_from(Workload).where(of_workload.limit(1).exists()))
             newest = -(-limit // workloads) if workloads else 0
             while newest:
                 since = select(
@@ -101,7 +101,7 @@ class DatabaseRecordStore:
                 each = select(TrialRecord).join(of_each, of_each.c.key == TrialRecord.workload).where(taken)
                 count = session.scalar(each.with_only_columns(func.count(), maintain_column_froms=True)) or 0
                 if count >= limit or not session.scalar(select(func.count(of_each.c.id))):
-                    rows = session.scalars(each.order_by(TrialRecord.workload, TrialRecord.id.desc())).all()
+                    rows = session.scalars(each).all()  # sorted here: an order would lead SQLite to read them all
                     return [to_record(row) for row in _by_age(rows)[:limit]]
                 newest *= 2
         return []
@@ -117,7 +117,10 @@ class DatabaseRecordStore:
 
 
 def _by_age(rows: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Rows that are sorted by workload, each workload's newest first: all newest ones, then the second newest ones."""
-    ages = [age for _, of_one in itertools.groupby(rows, key=lambda row: row.workload) for age, _ in enumerate(of_one)]
-    pairs = sorted(zip(ages, rows, strict=True), key=lambda pair: (pair[0], -pair[1].id))
-    return [row for _, row in pairs]
+    """The newest of every workload first, then the second newest ones, and so on."""
+    ages: Counter[str] = Counter()
+    aged = []
+    for row in sorted(rows, key=lambda row: -row.id):
+        aged.append((ages[row.workload], -row.id, row))
+        ages[row.workload] += 1
+    return [row for _, _, row in sorted(aged, key=lambda each: each[:2])]
