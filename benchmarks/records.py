@@ -36,11 +36,12 @@ from sqlalchemy import insert  # noqa: E402
 from benchmarks.rows import provenance  # noqa: E402
 from service.database import Database  # noqa: E402
 from service.database.base import now  # noqa: E402
-from service.database.tables import Job, Model, TrialRecord, Workload  # noqa: E402
+from service.database.tables import Job, Model, Workload  # noqa: E402
 from service.database.upgrade import upgrade  # noqa: E402
 from service.queries.records import count_records, list_records  # noqa: E402
 from service.records_exchange import export_records  # noqa: E402
 from service.stores import DatabaseRecordStore  # noqa: E402
+from service.stores.adding import insert_records  # noqa: E402
 from service.stores.packing import pack_text, to_row  # noqa: E402
 from tuner.records import Record  # noqa: E402
 from tuner.records import Workload as TunerWorkload  # noqa: E402
@@ -120,7 +121,7 @@ def fill(database: Database, size: int, workload: TunerWorkload, records: list[R
     )
     while batch := list(itertools.islice(made, _BATCH)):
         with database.write() as session:
-            session.execute(insert(TrialRecord), batch)
+            insert_records(session, batch)
 
 
 def measure(database: Database, size: int, records: list[Record]) -> dict[str, Any]:

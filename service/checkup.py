@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 
 from service.blobs import open_blobs
 from service.database import Database
-from service.database.tables import Job, TrialRecord, Workload
+from service.database.tables import Job, RecordCount, Workload
 from service.database.upgrade import read_revisions
 from service.engine.processes import is_alive
 from service.jobs.states import ACTIVE_STATES, JobState
@@ -141,7 +141,8 @@ def _jobs(database: Database, *, owned: bool) -> Check:
 
 def _records(database: Database) -> Check:
     current = tvm_version()
-    query = select(Workload.tvm_version, func.count()).join(TrialRecord, TrialRecord.workload == Workload.key)
+    records = func.sum(RecordCount.measured + RecordCount.failed)
+    query = select(Workload.tvm_version, records).join(RecordCount, RecordCount.workload == Workload.key)
     with database.read() as session:
         counts = {row[0]: row[1] for row in session.execute(query.group_by(Workload.tvm_version))}
     usable = counts.pop(current, 0)

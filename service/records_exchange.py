@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from service.api.schemas import RecordsImported
 from service.database import Database
 from service.database.tables import TrialRecord, Workload
 from service.errors import Invalid
 from service.queries.targets import all_targets, get_target
+from service.stores.adding import insert_records
 from service.stores.packing import pack_text, to_row, unpack_features, unpack_text
 from tuner.records import FailureKind, Record
 
@@ -221,7 +222,7 @@ def import_records(database: Database, text: str, *, target: str | None = None) 
             rows.append(to_row(record, job_id=None, number=None, task=""))
             added += 1
         if rows:
-            session.execute(insert(TrialRecord), rows)
+            insert_records(session, rows)
     return RecordsImported(workloads=new_workloads, records=added, skipped=skipped)
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 
 from service.api.dependencies import ServicesDep
 from service.api.schemas import Health, Ready, ReadyCheck
-from service.database.tables import Artifact, Model, TrialRecord
+from service.database.tables import Artifact, Model, RecordCount
 from service.database.upgrade import read_revisions
 from service.queries.jobs import count_jobs
 from service.services import Services
@@ -94,13 +94,13 @@ class _DatabaseCollector(Collector):
             models, model_bytes = session.execute(select(func.count(), func.sum(Model.size_bytes))).one()
             artifact_bytes = session.scalar(select(func.sum(Artifact.size_bytes)))
             counted = session.execute(
-                select(TrialRecord.target_fingerprint, func.count(), func.count(TrialRecord.failure)).group_by(
-                    TrialRecord.target_fingerprint
-                )
+                select(
+                    RecordCount.target_fingerprint, func.sum(RecordCount.measured), func.sum(RecordCount.failed)
+                ).group_by(RecordCount.target_fingerprint)
             ).all()
         records = GaugeMetricFamily("tessera_records", "Stored trials by target.", labels=["target", "result"])
-        for fingerprint, count, failures in counted:
-            records.add_metric([fingerprint, "measured"], count - failures)
+        for fingerprint, measured, failures in counted:
+            records.add_metric([fingerprint, "measured"], measured)
             records.add_metric([fingerprint, "failed"], failures)
         yield records
         yield GaugeMetricFamily("tessera_models", "Uploaded models.", value=models)

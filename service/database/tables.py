@@ -200,6 +200,17 @@ class TrialRecord(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
+class RecordCount(Base):
+    """How many records there are of a target and workload (`service.stores.adding`)."""
+
+    __tablename__ = "record_counts"
+
+    target_fingerprint: Mapped[str] = mapped_column(String(64), primary_key=True)
+    workload: Mapped[str] = mapped_column(ForeignKey("workloads.key"), primary_key=True)
+    measured: Mapped[int]
+    failed: Mapped[int]
+
+
 class CostModel(Base):
     """One version of a target's cost model; the model and its training set lie in the blob store."""
 

@@ -7,12 +7,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Select, func, select
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy import Select, select
+from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from service.api.schemas import Page
 from service.database import Database
-from service.database.tables import TrialRecord, Workload
+from service.database.tables import RecordCount, TrialRecord, Workload
 from service.paging import decode_cursor, encode_cursor
 
 
@@ -90,20 +90,25 @@ def list_records(
 
 def _fastest(target_fingerprint: str) -> Select[tuple[int]]:
     """The fastest record of each workload on a target; the first of several that are equal."""
-    place = func.row_number().over(partition_by=TrialRecord.workload, order_by=(TrialRecord.latency_us, TrialRecord.id))
-    measured = (
-        select(TrialRecord.id, place.label("place"))
-        .where(TrialRecord.target_fingerprint == target_fingerprint, TrialRecord.latency_us.is_not(None))
-        .subquery()
+    record = aliased(TrialRecord)
+    first = (
+        select(record.id)
+        .where(
+            record.workload == RecordCount.workload,
+            record.target_fingerprint == target_fingerprint,
+            record.latency_us.is_not(None),
+        )
+        .order_by(record.latency_us, record.id)
+        .limit(1)
+        .scalar_subquery()
     )
-    return select(measured.c.id).where(measured.c.place == 1)
+    return select(first).where(RecordCount.target_fingerprint == target_fingerprint)
 
 
 def count_records(database: Database, *, target_fingerprint: str) -> tuple[int, int, int]:
     """How many records a target has, how many of them are failures, and of how many workloads they are."""
-    query = select(
-        func.count(), func.count(TrialRecord.failure), func.count(func.distinct(TrialRecord.workload))
-    ).where(TrialRecord.target_fingerprint == target_fingerprint)
+    query = select(RecordCount.measured, RecordCount.failed).where(RecordCount.target_fingerprint == target_fingerprint)
     with database.read() as session:
-        records, failures, workloads = session.execute(query).one()
-    return records, failures, workloads
+        counts = session.execute(query).all()
+    failures = sum(count.failed for count in counts)
+    return sum(count.measured for count in counts) + failures, failures, len(counts)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from service.database.tables import Artifact, CostModel, Job, Model, Samples, TrialRecord
+from service.database.tables import Artifact, CostModel, Job, Model, RecordCount, Samples
 from service.services import Services
 
 
@@ -32,11 +32,12 @@ class StorageUse:
 
 
 def storage_use(services: Services) -> StorageUse:
+    records = select(func.sum(RecordCount.measured + RecordCount.failed))
     with services.database.read() as session:
 
         def counted(name: str, table: type[Model] | type[Samples] | type[Artifact] | type[CostModel]) -> Kept:
             count, size_bytes = session.execute(select(func.count(), func.sum(table.size_bytes))).one()
-            return Kept(name=name, count=count, size_bytes=size_bytes or 0)
+            return Kept(name=name, count=count, size_bytes=int(size_bytes or 0))
 
         kept = (
             counted("Models", Model),
@@ -44,7 +45,7 @@ def storage_use(services: Services) -> StorageUse:
             counted("Bundles and what else jobs produced", Artifact),
             counted("Cost model versions", CostModel),
             Kept(name="Jobs", count=session.scalar(select(func.count()).select_from(Job)) or 0),
-            Kept(name="Records", count=session.scalar(select(func.count()).select_from(TrialRecord)) or 0),
+            Kept(name="Records", count=session.scalar(records) or 0),
         )
     folder = services.settings.data_dir
     return StorageUse(

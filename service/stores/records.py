@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Select, and_, func, insert, select
+from sqlalchemy import ColumnElement, Select, and_, func, select
 from sqlalchemy.orm import aliased
 
 from service.database import Database
 from service.database.base import now
 from service.database.tables import Task, TrialRecord, Workload
+from service.stores.adding import insert_records
 from service.stores.packing import pack_text, to_record, to_row
 from tuner.records import Record
 from tuner.records import Workload as TunerWorkload
@@ -51,8 +52,8 @@ class DatabaseRecordStore:
             tasks = {row.workload: row.key for row in session.execute(of_job)}
             counted = session.scalar(select(func.max(TrialRecord.number)).where(TrialRecord.job_id == self._job_id))
             moment = now()
-            session.execute(
-                insert(TrialRecord),
+            insert_records(
+                session,
                 [
                     to_row(
                         record,

@@ -19,6 +19,7 @@ from service.database.upgrade import differences, head_revision, migrate, read_r
 from service.errors import DatabaseUnavailable, ServiceError
 from service.queries.artifacts import list_artifacts
 from service.queries.jobs import get_job, list_events
+from service.queries.records import count_records
 from service.queries.trials import list_tasks, list_trials
 from service.stores import DatabaseCostModelStore
 from tests.service.postgresql import PostgresqlServer
@@ -83,6 +84,7 @@ def test_rows_of_the_first_revision_are_kept_up_and_down(database: Database) -> 
     assert get_job(database, "j").budget.trials == 8
     assert [task.uses[0].count for task in list_tasks(database, "j")] == [3]
     assert [trial.latency_us for trial in list_trials(database, "j").items] == [5.5]
+    assert count_records(database, target_fingerprint="") == (1, 0, 1)
     assert [event.kind for event in list_events(database, "j")] == ["log"]
     assert [artifact.filename for artifact in list_artifacts(database, "j")] == ["b.tar.gz"]
 
@@ -250,11 +252,10 @@ def test_events_become_visible_in_the_order_of_their_ids(database: Database) -> 
     for thread in threads:
         thread.start()
     shown: list[int] = []
-    while len(shown) < 100:
-        new = [event.id for event in list_events(database, "j", after=shown[-1] if shown else 0)]
-        shown += new
-        if not new and not any(thread.is_alive() for thread in threads):
-            break
+    working = True
+    while working:
+        working = any(thread.is_alive() for thread in threads)
+        shown += [event.id for event in list_events(database, "j", after=shown[-1] if shown else 0)]
     for thread in threads:
         thread.join()
     assert len(shown) == 100

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from service.database import Database
+from service.queries.records import count_records
 from service.queries.trials import list_trials
 from service.stores import DatabaseRecordStore
 from tests.service.tuning import FINGERPRINT, add_job, record, workload
@@ -91,6 +92,16 @@ def test_another_jobs_records_are_seen_but_not_own(database: Database) -> None:
     first.add([record(1)])
     assert second.own() == []
     assert second.seen("workload-1", target_fingerprint=FINGERPRINT) == first.own()
+
+
+def test_records_are_counted_as_they_are_added(database: Database) -> None:
+    store = DatabaseRecordStore(database, add_job(database, "j"))
+    store.add_workload(workload(1))
+    store.add_workload(workload(2))
+    store.add([record(1), record(2, failure=FailureKind.RUN_ERROR)])
+    store.add([record(3), record(4, of=2)])
+    assert count_records(database, target_fingerprint=FINGERPRINT) == (4, 1, 2)
+    assert count_records(database, target_fingerprint="another") == (0, 0, 0)
 
 
 def test_what_was_added_survives_its_process(database: Database) -> None:
