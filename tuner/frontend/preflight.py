@@ -33,8 +33,9 @@ class PreflightReport:
     ``operators`` counts the nodes of the file by operator, ``flops`` those of one inference (a multiply-add is
     two), ``weights_bytes`` the folded constants, ``peak_activation_bytes`` the most that is alive at once
     without sliding windows, ``seconds_per_100_trials`` a rough figure for planning. ``least_memory_bytes`` is what a
-    run takes beside weights and inputs with sliding windows wherever they can be, workspaces of functions not counted:
-    about from there on, a memory limit can be kept. Only `check_model` finds it, where shapes are known.
+    run takes beside weights and inputs with sliding windows wherever they can be, ``usual_memory_bytes`` what it takes
+    without any, workspaces of functions not counted: about from the first one on, a memory limit can be kept. Only
+    `check_model` finds them, where shapes are known.
     """
 
     operators: dict[str, int]
@@ -46,6 +47,7 @@ class PreflightReport:
     peak_activation_bytes: int
     seconds_per_100_trials: float
     least_memory_bytes: int | None = None
+    usual_memory_bytes: int | None = None
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self) | {
@@ -98,8 +100,12 @@ def check_model(path: Path, input_shapes: Mapping[str, tuple[int, ...]], target:
 
     imported = import_model(path, input_shapes)
     ways = Ways(prepare(imported.module), target, every_chain=True)
-    least_bytes = MemoryNeeds(ways).planned_bytes(ways.smallest_plans)
-    return replace(imported.preflight, least_memory_bytes=least_bytes or None)
+    needs = MemoryNeeds(ways)
+    usual_bytes = needs.planned_bytes({})
+    least_bytes = min(needs.planned_bytes(ways.smallest_plans), usual_bytes)
+    return replace(
+        imported.preflight, least_memory_bytes=least_bytes or None, usual_memory_bytes=usual_bytes or None
+    )
 
 
 def _seconds_per_100_trials(flops: float, heavy_operators: int) -> float:
