@@ -133,9 +133,7 @@ def _start_page(
 
 
 def _earlier_limits(services: Services, model_id: str, form: StartForm) -> EarlierLimits:
-    return earlier_limits(
-        services.database, model_id=model_id, target=form.target, input_shapes=form.input_shapes()
-    )
+    return earlier_limits(services.database, model_id=model_id, target=form.target, input_shapes=form.input_shapes())
 
 
 def _upload_page(services: Services, error: TesseraError | None = None) -> Response:

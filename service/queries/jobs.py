@@ -32,7 +32,7 @@ from service.paging import DEFAULT_LIMIT, decode_cursor, encode_cursor
 
 @dataclass(frozen=True, kw_only=True)
 class EarlierLimits:
-    """The lowest memory limit that a job kept, and the most that a refused one said was the least; None: no such job."""
+    """The lowest memory limit that a job kept, the most that a refused one said was the least; None: no such job."""
 
     kept_bytes: int | None = None
     needed_bytes: int | None = None

@@ -110,13 +110,14 @@ def trial_columns(
 ) -> dict[str, list[Any]]:
     """The trials of a job behind number ``after``, oldest first, as a list for each field; latencies to 0.01 µs."""
     fields = ("number", "task", "failure", "latency_us", "task_best_us", "estimated_us")
-    query = select(*(getattr(TrialRecord, name) for name in fields))
-    query = query.where(TrialRecord.job_id == job_id, TrialRecord.number > after)
+    # Of the table, not of the class: rows are then tuples, in half the time.
+    stored = TrialRecord.__table__.c
+    query = select(*(stored[name] for name in fields)).where(stored.job_id == job_id, stored.number > after)
     if task:
-        query = query.where(TrialRecord.task == task)
+        query = query.where(stored.task == task)
     with database.read() as session:
         find_job(session, job_id)
-        rows = session.execute(query.order_by(TrialRecord.number).limit(limit)).all()
+        rows = session.execute(query.order_by(stored.number).limit(limit)).all()
     columns: dict[str, list[Any]] = {name: [row[place] for row in rows] for place, name in enumerate(fields)}
     for name in fields[3:]:
         columns[name] = [None if us is None else round(us, 2) for us in columns[name]]

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from service.dashboard import new_pages
 from service.jobs import queue
+from service.jobs.commands import cancel_job
 from service.jobs.states import JobState
 from service.queries.jobs import EarlierLimits, earlier_limits
 from service.services import Services
@@ -114,7 +115,7 @@ def test_earlier_jobs_of_the_same_model_target_and_shapes_count(
     finished(JobState.SUCCEEDED, 4000)
     finished(JobState.FAILED, 1000, needed=3000)
     finished(JobState.FAILED, 900, needed=2900)
-    finished(JobState.CANCELLED, 10)
+    cancel_job(services, start(client, model_file, memory_limit_bytes=10))
     finished(JobState.SUCCEEDED, 20, input_shapes={"x": [1, 32]})
     start(client, model_file, memory_limit_bytes=30)
     assert found() == EarlierLimits(kept_bytes=4000, needed_bytes=3000)

@@ -103,9 +103,7 @@ def check_model(path: Path, input_shapes: Mapping[str, tuple[int, ...]], target:
     needs = MemoryNeeds(ways)
     usual_bytes = needs.planned_bytes({})
     least_bytes = min(needs.planned_bytes(ways.smallest_plans), usual_bytes)
-    return replace(
-        imported.preflight, least_memory_bytes=least_bytes or None, usual_memory_bytes=usual_bytes or None
-    )
+    return replace(imported.preflight, least_memory_bytes=least_bytes or None, usual_memory_bytes=usual_bytes or None)
 
 
 def _seconds_per_100_trials(flops: float, heavy_operators: int) -> float:
