@@ -12,8 +12,7 @@ from service.dashboard.start_form import StartForm
 from service.errors import Invalid
 from service.queries.jobs import EarlierLimits
 
-# Workspaces of functions are known only when they are scheduled: from this much above the least that tensors take, the
-# jobs of benchmarks/memory.py kept their limits.
+# What functions allocate for themselves changes a little from job to job with their schedules.
 _ROOM = 1.05
 # Less than a tenth between the bounds is nothing to choose from.
 _LEAST_SPAN = 1.1
@@ -37,7 +36,8 @@ def memory_range(report: Mapping[str, Any] | None, earlier: EarlierLimits) -> Me
     tensors_bytes, usual_bytes = report.get("least_memory_bytes"), report.get("usual_memory_bytes")
     if not tensors_bytes or not usual_bytes:
         return "Which limits are possible is not known: the shapes of some tensors are not."
-    least_bytes, note = round(_ROOM * tensors_bytes), "The lower end is estimated: the job itself finds the exact one."
+    least_bytes = max(round(_ROOM * tensors_bytes), report.get("safe_memory_limit_bytes") or 0)
+    note = f"Down to {size(tensors_bytes)} a job may find schedules that need no more."
     if earlier.needed_bytes is not None and _ROOM * earlier.needed_bytes > least_bytes:
         least_bytes = round(_ROOM * earlier.needed_bytes)
         note = f"An earlier job could not do with less than {size(earlier.needed_bytes)}."
@@ -48,7 +48,7 @@ def memory_range(report: Mapping[str, Any] | None, earlier: EarlierLimits) -> Me
     if _LEAST_SPAN * least_bytes > usual_bytes:
         return (
             f"There is little to save here: a run takes about {size(usual_bytes)}, and a job is likely to refuse less "
-            f"than {size(least_bytes)}."
+            f"than {size(min(least_bytes, usual_bytes))}. {note}"
         )
     return MemoryRange(least_bytes=least_bytes, usual_bytes=usual_bytes, note=note)
 

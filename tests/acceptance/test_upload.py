@@ -10,7 +10,9 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from service.queries.jobs import get_job
 from tests import models
+from tests.acceptance import seed
 from tests.acceptance.conftest import Site, Watch, open_page
+from tests.acceptance.test_accessibility import barriers
 
 pytestmark = pytest.mark.acceptance
 # A preflight starts a process that imports TVM: seconds, and more on a busy machine.
@@ -98,15 +100,17 @@ def test_time_budget_and_seed_reach_the_job(site: Site, page: Page) -> None:
     assert (job.budget.trials, job.budget.time_limit_s, job.seed) == (None, 150.0, 41)
 
 
-def test_the_slider_fills_the_memory_limit(site: Site, page: Page) -> None:
-    page.goto(f"/new?model={site.models['convolutional']}")
+def test_the_slider_fills_the_memory_limit(site: Site, page: Page, tmp_path: Path) -> None:
+    path = models.write(models.convolutional(channels=32, side=112), tmp_path / "wide.onnx")
+    page.goto(f"/new?model={seed.upload(site.url, path)}")
     slider, field, note = page.locator("#memory-slider"), page.locator("#memory"), page.locator("#memory-note")
     expect(slider).to_be_visible(timeout=PREFLIGHT_TIMEOUT_MS)
     expect(slider).to_have_attribute("aria-valuetext", "no limit")
     expect(note).to_have_text("No limit.")
     slider.press("ArrowLeft")
-    expect(field).to_have_value(re.compile(r"^\d+(\.\d+)? KiB$"))
-    expect(note).to_have_text(re.compile(r"^1 % less than the .* KiB without windows\.$"))
+    expect(field).to_have_value(re.compile(r"^\d+(\.\d+)? [KM]iB$"))
+    expect(note).to_have_text(re.compile(r"^1 % less than the .* [KM]iB without windows\.$"))
+    assert barriers(page) == []
     slider.press("End")
     expect(field).to_have_value("")
     slider.press("Home")
