@@ -37,7 +37,7 @@ def memory_range(report: Mapping[str, Any] | None, earlier: EarlierLimits) -> Me
     if not tensors_bytes or not usual_bytes:
         return "Which limits are possible is not known: the shapes of some tensors are not."
     least_bytes = max(round(_ROOM * tensors_bytes), report.get("safe_memory_limit_bytes") or 0)
-    note = f"Down to {size(tensors_bytes)} a job may find schedules that need no more."
+    note = f"Lower limits, down to {size(tensors_bytes)}, may fail after the search."
     if earlier.needed_bytes is not None and _ROOM * earlier.needed_bytes > least_bytes:
         least_bytes = round(_ROOM * earlier.needed_bytes)
         note = f"An earlier job could not do with less than {size(earlier.needed_bytes)}."

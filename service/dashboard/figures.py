@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 NOTHING = "–"
 # A space at which no line breaks.
@@ -144,18 +146,27 @@ def short(identifier: str) -> str:
     return identifier[-8:] if len(identifier) == 36 and identifier.count("-") == 4 else identifier[:8]
 
 
+def _unbroken(write: Callable[..., str]) -> Callable[..., str]:
+    """The same figure in one piece: no line of a page ends between a number and its unit."""
+
+    def written(*values: Any) -> str:
+        return write(*values).replace(" ", _GLUE)
+
+    return written
+
+
 FILTERS = {
     "significant": significant,
-    "latency": latency,
+    "latency": _unbroken(latency),
     "ratio": ratio,
     "microseconds": microseconds,
-    "percent": percent,
+    "percent": _unbroken(percent),
     "count": count,
-    "scaled": scaled,
-    "size": size,
+    "scaled": _unbroken(scaled),
+    "size": _unbroken(size),
     "duration": duration,
     "error": error,
     "exact": exact,
-    "ago": ago,
+    "ago": _unbroken(ago),
     "short": short,
 }

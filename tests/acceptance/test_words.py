@@ -269,7 +269,7 @@ def test_limits_that_tensors_alone_would_just_keep_are_outside_of_the_range() ->
     found = memory_range(MEMORY, EarlierLimits())
     assert isinstance(found, MemoryRange)
     assert (found.least_bytes, found.usual_bytes) == (1_050_000, 8_000_000)
-    assert "Down to 977 KiB a job may find" in found.note
+    assert "down to 977 KiB, may fail" in found.note
     with_workspaces = memory_range({**MEMORY, "safe_memory_limit_bytes": 3_000_000}, EarlierLimits())
     assert isinstance(with_workspaces, MemoryRange)
     assert with_workspaces.least_bytes == 3_000_000
@@ -297,7 +297,7 @@ def test_what_earlier_jobs_found_out_moves_the_range() -> None:
         ({**MEMORY, "usual_memory_bytes": 1_000_000}, EarlierLimits(), "save nothing"),
         ({**MEMORY, "usual_memory_bytes": 1_100_000}, EarlierLimits(), "less than 1.00 MiB"),
         (MEMORY, EarlierLimits(needed_bytes=7_500_000), "less than 7.51 MiB"),
-        ({**MEMORY, "safe_memory_limit_bytes": 9_000_000}, EarlierLimits(), "Down to 977 KiB"),
+        ({**MEMORY, "safe_memory_limit_bytes": 9_000_000}, EarlierLimits(), "down to 977 KiB"),
     ],
 )
 def test_why_there_is_no_range_is_said(report: dict[str, Any] | None, earlier: EarlierLimits, why: str) -> None:

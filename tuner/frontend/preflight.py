@@ -37,8 +37,8 @@ class PreflightReport:
     without sliding windows, ``seconds_per_100_trials`` a rough figure for planning. ``least_memory_bytes`` is what a
     run takes beside weights and inputs with sliding windows wherever they can be, ``usual_memory_bytes`` what it takes
     without any, workspaces of functions not counted. ``safe_memory_limit_bytes`` is the first one with workspaces as
-    they are before any schedule makes them smaller, and room for the tiles that schedules add: a limit that a job can be
-    expected to keep. Only `check_model` finds them, where shapes are known.
+    they are before any schedule makes them smaller, and room for the tiles that schedules add: a limit that a job can
+    be expected to keep. Only `check_model` finds them, where shapes are known.
     """
 
     operators: dict[str, int]

@@ -3,7 +3,7 @@
 import uPlot from "./vendor/uPlot.esm.js";
 import { count, latency, latencyUnit } from "./figures.js";
 
-const PADDING = [14, 12, 0, 0];
+const PADDING = [14, 20, 0, 0];
 // From here on dots and crosses would run together at their usual size.
 const MANY = 1000;
 // How long the pointer has to rest on a trial before its knobs are asked for.
