@@ -63,8 +63,13 @@ class MemoryNeeds:
 
     @property
     def smallest(self) -> dict[str, str]:
-        """The ways in which every part has its lowest peak."""
-        return {choice: min(peaks, key=lambda way: peaks[way]) for choice, peaks in self.peaks.items()}
+        """The ways in which every part has its lowest peak; of equal ones those that hold least themselves, since what
+        lies beside them then fits into fewer storages."""
+        plans = self._ways.smallest_plans
+        return {
+            choice: min(peaks, key=lambda way: (peaks[way], way != plans.get(choice)))
+            for choice, peaks in self.peaks.items()
+        }
 
     @property
     def least_bytes(self) -> int:

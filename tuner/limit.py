@@ -11,13 +11,17 @@ from tuner.errors import MemoryLimitError
 from tuner.front import FrontPoint, MemoryNeeds
 from tuner.memory import MemoryPlan
 from tuner.plan import without
-from tuner.search.alternatives import USUAL_WAY, Totals, choose_ways, network_us, totals_us
+from tuner.search.alternatives import USUAL_WAY, Alternative, Totals, choose_ways, network_us, totals_us
 from tuner.targets import TargetSpec
 from tuner.tasks import ExtractedTask
 from tuner.ways import Ways
 
 # Parts that come nearer to the limit than this may break it when storages and workspaces are counted.
 _NEAR = 0.6
+# Limits below so many times the least leave no room for workspaces that are as large as tensors (padded inputs): there
+# every way to hold less is kept, of all parts that come nearer than the second number.
+_TIGHT = 2.0
+_NEAR_WHERE_TIGHT = 0.25
 
 
 class MemoryLimit:
@@ -30,12 +34,15 @@ class MemoryLimit:
         self, prepared: tvm.IRModule, spec: TargetSpec, limit_bytes: int | None, *, windows: bool = True
     ) -> None:
         self.limit_bytes = limit_bytes
+        self._is_tight = False
         needed: list[str] = []
         if limit_bytes is not None:
             every = MemoryNeeds(Ways(prepared, spec, every_chain=True, windows=windows))
             if limit_bytes < every.least_bytes:
                 raise self._infeasible(every.least_bytes)
-            needed = [choice for choice, peaks in every.peaks.items() if peaks[USUAL_WAY] > _NEAR * limit_bytes]
+            self._is_tight = limit_bytes < _TIGHT * every.least_bytes
+            free_bytes = (_NEAR_WHERE_TIGHT if self._is_tight else _NEAR) * limit_bytes
+            needed = [choice for choice, peaks in every.peaks.items() if peaks[USUAL_WAY] > free_bytes]
         self.ways = Ways(prepared, spec, needed=needed, windows=windows)
         self.needs = MemoryNeeds(self.ways)
 
@@ -44,13 +51,22 @@ class MemoryLimit:
         if self.limit_bytes is None:
             return list(tasks)
         allowed = self.needs.within(self.limit_bytes)
-        # A part that holds less than another one must hold gains nothing.
+        # A part that holds less than another one must hold gains nothing but fewer storages.
+        smallest = self.needs.smallest
         enough_bytes = max(_NEAR * self.limit_bytes, self.needs.thresholds[0])
         for choice, ways in allowed.items():
             peaks = self.needs.peaks[choice]
             enough = [way for way in self.ways.frugal(choice) if way in ways and peaks[way] <= enough_bytes]
-            allowed[choice] = [way for way in ways if way not in enough[1:]]
+            kept = {*enough[:1], smallest[choice]} if self._is_tight else enough[:1]
+            allowed[choice] = [way for way in ways if way not in enough or way in kept]
         return without(tasks, lambda each: each.way not in allowed.get(each.choice, [each.way]))
+
+    @property
+    def needed_ways(self) -> set[Alternative]:
+        """The ways that a build needs, whatever they cost, if no other one keeps the limit."""
+        if not self._is_tight:
+            return set()
+        return {Alternative(choice=choice, way=way) for choice, way in self.needs.smallest.items()}
 
     def choose(
         self, tasks: Sequence[ExtractedTask], best_us: Callable[[str], float | None]
@@ -72,6 +88,9 @@ class MemoryLimit:
             ways = self.needs.fastest_within(min(peak_bytes, self.limit_bytes), totals)
             if ways not in possible:
                 possible.append(ways)
+        smallest = {choice: way for choice, way in self.needs.smallest.items() if way in totals.get(choice, {})}
+        if possible[-1] != (least := {**possible[-1], **smallest}):
+            possible.append(least)
         return possible, totals, front
 
     def keeps(self, memory: MemoryPlan | None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import tvm
@@ -88,9 +88,11 @@ def measured_completely(totals: Totals) -> dict[str, dict[str, float]]:
     return {choice: ways for choice, ways in measured.items() if len(ways) > 1}
 
 
-def without_unknown_ways(tasks: Sequence[ExtractedTask], store: RecordStore, spec: TargetSpec) -> list[ExtractedTask]:
+def without_unknown_ways(
+    tasks: Sequence[ExtractedTask], store: RecordStore, spec: TargetSpec, *, needed: Collection[Alternative] = ()
+) -> list[ExtractedTask]:
     """The tasks without those that only ways need that no earlier job has measured: a small budget is not spent on
-    them. Where a part cannot be computed in the usual way, all of its ways stay."""
+    them. Where a part cannot be computed in the usual way, all of its ways stay; and those that are ``needed``."""
 
     def is_known(task: ExtractedTask) -> bool:
         seen = store.seen(task.tuning.workload.key, target_fingerprint=spec.fingerprint)
@@ -104,7 +106,7 @@ def without_unknown_ways(tasks: Sequence[ExtractedTask], store: RecordStore, spe
         alternative
         for task, alternative in alternatives
         if alternative.way != USUAL_WAY and alternative.choice in usual and not is_known(task)
-    }
+    } - set(needed)
     return without(tasks, lambda alternative: alternative in unknown)
 
 

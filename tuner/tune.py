@@ -229,7 +229,7 @@ class _Job:
         ways = self._ways
         tasks = self._limit.allowed(extract_tasks(ways, self.request.target, seed=self.request.seed))
         if self.request.measure != "device" or not ways.can_be_compared(self.request.budget):
-            tasks = without_unknown_ways(tasks, self.store, self.request.target)
+            tasks = without_unknown_ways(tasks, self.store, self.request.target, needed=self._limit.needed_ways)
         self.sink.emit(
             TasksExtracted(
                 tasks=tuple(

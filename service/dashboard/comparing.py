@@ -116,19 +116,19 @@ def curves(compared: Sequence[Compared]) -> Markup:
         number = round(trials * part / 4)
         parts.append(f'<text x="{x(number)}" y="{base + 16}" text-anchor="middle">{number}</text>')
     parts.append(f'<path class="frame" d="M{_LEFT} {_TOP}V{base}H{end}"/>')
-    names: list[tuple[float, float]] = []
-    for each in sorted(drawn, key=lambda each: y(each.steps[-1].estimated_us)):
+    lowest_first = sorted(drawn, key=lambda each: -y(each.steps[-1].estimated_us))
+    place = base + _LEAST_BETWEEN_NAMES
+    for each in lowest_first:
         first, *others = each.steps
         path = f"M{x(first.number)} {y(first.estimated_us)}"
         path += "".join(f"H{x(step.number)}V{y(step.estimated_us)}" for step in others)
-        last = x(max(each.job.progress.trials_done, each.steps[-1].number))
+        last, height = x(max(each.job.progress.trials_done, each.steps[-1].number)), y(each.steps[-1].estimated_us)
         parts.append(f'<path class="curve curve-{each.letter.lower()}" d="{path}H{last}"/>')
-        height = y(each.steps[-1].estimated_us) + 4
-        above = [name for place, name in names if abs(place - last) < _LEAST_BETWEEN_NAMES]
-        if above:
-            height = max(height, max(above) + _LEAST_BETWEEN_NAMES)
-        names.append((last, height))
-        parts.append(f'<text class="axis" x="{last + 6:g}" y="{height:g}">{each.letter}</text>')
+        # The letter stands beside the plot, where no other curve runs through it, and above those that end lower.
+        if last < end:
+            parts.append(f'<path class="ended" d="M{last} {height}H{end}"/>')
+        place = min(height + 4, place - _LEAST_BETWEEN_NAMES)
+        parts.append(f'<text class="axis" x="{end + 6}" y="{place:g}">{each.letter}</text>')
     middle = _TOP + _HEIGHT / 2
     parts.append(
         f'<text class="axis" x="{_LEFT + _WIDTH / 2:g}" y="{base + 36}" text-anchor="middle">Trials</text>'

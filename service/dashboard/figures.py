@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 NOTHING = "–"
+# A space at which no line breaks.
+_GLUE = "\u00a0"
 _DURATIONS = ((86400.0, "d", "h", 3600.0), (3600.0, "h", "min", 60.0), (60.0, "min", "s", 1.0))
 
 
@@ -87,16 +91,16 @@ def size(value_bytes: float | None) -> str:
 
 
 def duration(value_s: float | None) -> str:
-    """A duration in its two largest units: 95 → 1 min 35 s."""
+    """A duration in its two largest units, in one piece: 95 → 1 min 35 s."""
     if value_s is None:
         return NOTHING
     whole = round(value_s)
     if whole < 60:
-        return f"{significant(value_s, 2)} s" if 0 < value_s < 1 else f"{whole} s"
+        return f"{significant(value_s, 2)}{_GLUE}s" if 0 < value_s < 1 else f"{whole}{_GLUE}s"
     for scale, unit, smaller, smaller_scale in _DURATIONS:
         if whole >= scale:
             rest = int(whole % scale // smaller_scale)
-            return f"{int(whole // scale)} {unit}" + (f" {rest} {smaller}" if rest else "")
+            return _GLUE.join([str(int(whole // scale)), unit, *([str(rest), smaller] if rest else [])])
     raise AssertionError("durations of a minute and more were handled above")
 
 
@@ -142,18 +146,27 @@ def short(identifier: str) -> str:
     return identifier[-8:] if len(identifier) == 36 and identifier.count("-") == 4 else identifier[:8]
 
 
+def _unbroken(write: Callable[..., str]) -> Callable[..., str]:
+    """The same figure in one piece: no line of a page ends between a number and its unit."""
+
+    def written(*values: Any) -> str:
+        return write(*values).replace(" ", _GLUE)
+
+    return written
+
+
 FILTERS = {
     "significant": significant,
-    "latency": latency,
+    "latency": _unbroken(latency),
     "ratio": ratio,
     "microseconds": microseconds,
-    "percent": percent,
+    "percent": _unbroken(percent),
     "count": count,
-    "scaled": scaled,
-    "size": size,
+    "scaled": _unbroken(scaled),
+    "size": _unbroken(size),
     "duration": duration,
     "error": error,
     "exact": exact,
-    "ago": ago,
+    "ago": _unbroken(ago),
     "short": short,
 }

@@ -12,11 +12,13 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
 from service.api.schemas import CheckReport, Measure
+from service.dashboard.expectations import MemoryRange, budget_note, memory_range
 from service.dashboard.pages import PageRoute, by_count, render, services_of
 from service.dashboard.start_form import StartForm, shape_fields
 from service.errors import Invalid, ServiceError, TooLarge, status_of
 from service.jobs.commands import create_job
 from service.preflight import check
+from service.queries.jobs import EarlierLimits, earlier_limits
 from service.queries.models import get_model, list_models
 from service.queries.targets import all_targets, get_target
 from service.services import Services
@@ -106,12 +108,20 @@ def _start_page(
     report: CheckReport | None = None,
 ) -> Response:
     model = get_model(services.database, model_id)
+    targets = all_targets(services.database, services.fleet)
     facts = report.model_dump() if report else None
+    memory = memory_range(facts, _earlier_limits(services, model_id, form) if report else EarlierLimits())
+    measured = any(target.measurable for target in targets if target.name == form.target)
+    seconds_per_trial = (facts or {}).get("seconds_per_100_trials", 0.0) / 100 if measured else 0.0
     counted = (facts or {}).get("operators") or (refusal.details.get("operators") if refusal else None)
     context = {
         "model": model,
-        "targets": all_targets(services.database, services.fleet),
+        "targets": targets,
         "values": form,
+        "memory": memory if isinstance(memory, MemoryRange) else None,
+        "memory_unknown": "" if isinstance(memory, MemoryRange) else memory,
+        "seconds_per_trial": seconds_per_trial,
+        "budget_note": budget_note(form, seconds_per_trial),
         "error": error,
         "refusal": refusal,
         "report": facts,
@@ -120,6 +130,10 @@ def _start_page(
         "shapes": shape_fields(model, form),
     }
     return render("start.html", context, status=status_of(error) if error else 200, here="/new")
+
+
+def _earlier_limits(services: Services, model_id: str, form: StartForm) -> EarlierLimits:
+    return earlier_limits(services.database, model_id=model_id, target=form.target, input_shapes=form.input_shapes())
 
 
 def _upload_page(services: Services, error: TesseraError | None = None) -> Response:

@@ -1,5 +1,5 @@
-"""The dashboard's router: the lists here; comparing, a cost model, a job, models, Netron's files, a new job, records,
-the REST reference and settings in modules of their own."""
+"""The dashboard's router: the lists here; every other page, what charts are drawn from and Netron's files in modules of
+their own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request, Response
 
 from service.dashboard import (
+    chart_data,
     compare_page,
     cost_model_pages,
     job_pages,
@@ -92,6 +93,7 @@ def _summary(counted: dict[JobState, int]) -> str:
     return ", ".join(parts)
 
 
+router.include_router(chart_data.router)
 router.include_router(compare_page.router)
 router.include_router(cost_model_pages.router)
 router.include_router(job_pages.router)

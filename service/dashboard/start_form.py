@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import ValidationError
 from starlette.datastructures import ImmutableMultiDict
 
-from service.api.schemas import JobCreate, Measure, ModelSchema
+from service.api.schemas import MAX_TIME_LIMIT_S, MAX_TRIALS, JobCreate, Measure, ModelSchema
 from service.errors import Invalid
 from tuner.request import DEFAULT_TRIALS
 
-Number = TypeVar("Number", int, float)
 _SHAPE_PREFIX = "shape:"
+# Of these an empty value is none; a number that was deleted is wrong.
+_CHOSEN = ("target", "budget")
 _DEFAULT_MINUTES = "10"
-_MIB = 1024**2
+_MAX_MINUTES = MAX_TIME_LIMIT_S // 60
+_MAX_SEED = 2**31 - 1
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*([a-z]*)")
+_UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30, "": 2**20}
 # What a named dimension usually is; only an example inside the empty field, never sent by itself.
 _EXAMPLE_SIZE = "224"
 
@@ -24,7 +29,7 @@ _EXAMPLE_SIZE = "224"
 @dataclass(frozen=True, kw_only=True)
 class StartForm:
     """The values as the person wrote them, so that they can be shown again beside an error. ``also`` are further
-    targets, with a job each."""
+    targets, with a job each; ``budget`` is trials, time or both."""
 
     target: str = "host"
     also: tuple[str, ...] = ()
@@ -40,7 +45,7 @@ class StartForm:
         """From submitted fields or query parameters; anything that is missing keeps its default."""
         given = {name: value.strip() for name, value in fields.items() if isinstance(value, str)}
         names = ("target", "budget", "trials", "minutes", "seed", "memory")
-        known = {name: given[name] for name in names if given.get(name)}
+        known = {name: given[name] for name in names if given.get(name) or (name in given and name not in _CHOSEN)}
         shapes = {
             name.removeprefix(_SHAPE_PREFIX): text for name, text in given.items() if name.startswith(_SHAPE_PREFIX)
         }
@@ -56,17 +61,22 @@ class StartForm:
         """The shapes that were filled in; raises `Invalid` (``shape_mismatch``) for one that is not a shape."""
         return {name: parse_shape(name, text) for name, text in self.shapes.items() if text}
 
+    def limits(self) -> tuple[int | None, float | None]:
+        """The trials and the seconds of the budget; raises `Invalid` for a number that is none or too large."""
+        trials = None if self.budget == "time" else _whole(self.trials, "Trials", 1, MAX_TRIALS)
+        return trials, None if self.budget == "trials" else 60 * _minutes(self.minutes)
+
     def request(self, model_id: str, *, target: str, measure: Measure = Measure.DEVICE) -> JobCreate:
         """The job that the form asks for on one of its targets; raises `Invalid` naming the field that is wrong."""
-        by_time = self.budget == "time"
+        trials, time_limit_s = self.limits()
         try:
             return JobCreate(
                 model_id=model_id,
                 target=target,
-                trials=None if by_time else _number(self.trials, "Trials", int),
-                time_limit_s=_number(self.minutes, "Minutes", float) * 60 if by_time else None,
-                seed=_number(self.seed, "Seed", int),
-                memory_limit_bytes=round(_number(self.memory, "Memory limit", float) * _MIB) if self.memory else None,
+                trials=trials,
+                time_limit_s=time_limit_s,
+                seed=_whole(self.seed, "Seed", 0, _MAX_SEED),
+                memory_limit_bytes=parse_size(self.memory) if self.memory else None,
                 input_shapes=self.input_shapes(),
                 measure=measure,
             )
@@ -127,8 +137,33 @@ def _example(sizes: list[int | str | None] | None) -> str:
     )
 
 
-def _number(text: str, what: str, kind: type[Number]) -> Number:
+def parse_size(text: str) -> int:
+    """``"1.5 MiB"``, ``"512KiB"`` → bytes, at least one; MiB without a unit."""
+    match = _SIZE.fullmatch(text.strip().lower())
+    size_bytes = round(float(match[1]) * _UNITS[match[2]]) if match and match[2] in _UNITS else 0
+    if not 0 < size_bytes < 2**62:
+        raise Invalid(
+            f"Memory limit: {text!r} is not a size.",
+            hint="Write for example 1.5 MiB or 512 KiB; left empty there is no limit.",
+        )
+    return size_bytes
+
+
+def _whole(text: str, what: str, least: int, most: int) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > 12 or not least <= int(text) <= most:
+        hint = f"Correct {what.lower()}."
+        raise Invalid(f"{what}: {text!r} is not a whole number from {least} to {most}.", hint=hint)
+    return int(text)
+
+
+def _minutes(text: str) -> float:
     try:
-        return kind(text)
+        minutes = float(text)
     except ValueError:
-        raise Invalid(f"{what}: {text!r} is not a number.", hint="Correct the named field.") from None
+        minutes = math.nan
+    if not 0 < minutes <= _MAX_MINUTES:
+        raise Invalid(
+            f"Minutes: {text!r} is not a time for a search.",
+            hint=f"Write minutes above zero, at most {_MAX_MINUTES} (30 days), for example 10 or 2.5.",
+        )
+    return minutes

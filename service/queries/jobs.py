@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, or_, select
@@ -28,6 +29,14 @@ from service.database.tables import Job, JobEvent, Model
 from service.errors import NotFound
 from service.jobs.states import JobState
 from service.paging import DEFAULT_LIMIT, decode_cursor, encode_cursor
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlierLimits:
+    """The lowest memory limit that a job kept, the most that a refused one said was the least; None: no such job."""
+
+    kept_bytes: int | None = None
+    needed_bytes: int | None = None
 
 
 def list_jobs(
@@ -148,6 +157,28 @@ def list_log(
         for event in events[:limit]
     ]
     return Page(items=lines, next_cursor=encode_cursor(lines[-1].id) if len(events) > limit else None)
+
+
+def earlier_limits(
+    database: Database, *, model_id: str, target: str, input_shapes: dict[str, list[int]]
+) -> EarlierLimits:
+    """What came of memory limits in earlier jobs of the same model, target and shapes."""
+    query = select(Job.state, Job.memory_limit_bytes, Job.error, Job.input_shapes).where(
+        Job.model_id == model_id,
+        Job.target == target,
+        Job.memory_limit_bytes.is_not(None),
+        Job.state.in_([JobState.SUCCEEDED.value, JobState.FAILED.value]),
+    )
+    kept, needed = list[int](), list[int]()
+    with database.read() as session:
+        for state, limit_bytes, error, shapes in session.execute(query):
+            if shapes != input_shapes:
+                continue
+            if state == JobState.SUCCEEDED:
+                kept.append(limit_bytes)
+            elif least_bytes := ((error or {}).get("details") or {}).get("least_bytes"):
+                needed.append(int(least_bytes))
+    return EarlierLimits(kept_bytes=min(kept, default=None), needed_bytes=max(needed, default=None))
 
 
 def get_front(database: Database, job_id: str, manifest: dict[str, Any] | None) -> Front:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from service.queries.jobs import get_job
 from tests import models
+from tests.acceptance import seed
 from tests.acceptance.conftest import Site, Watch, open_page
+from tests.acceptance.test_accessibility import barriers
 
 pytestmark = pytest.mark.acceptance
 # A preflight starts a process that imports TVM: seconds, and more on a busy machine.
@@ -97,13 +100,56 @@ def test_time_budget_and_seed_reach_the_job(site: Site, page: Page) -> None:
     assert (job.budget.trials, job.budget.time_limit_s, job.seed) == (None, 150.0, 41)
 
 
+def test_the_slider_fills_the_memory_limit(site: Site, page: Page, tmp_path: Path) -> None:
+    path = models.write(models.convolutional(channels=32, side=112), tmp_path / "wide.onnx")
+    page.goto(f"/new?model={seed.upload(site.url, path)}")
+    slider, field, note = page.locator("#memory-slider"), page.locator("#memory"), page.locator("#memory-note")
+    expect(slider).to_be_visible(timeout=PREFLIGHT_TIMEOUT_MS)
+    expect(slider).to_have_attribute("aria-valuetext", "no limit")
+    expect(note).to_have_text("No limit.")
+    slider.press("ArrowLeft")
+    expect(field).to_have_value(re.compile(r"^\d+(\.\d+)? [KM]iB$"))
+    expect(note).to_have_text(re.compile(r"^1 % less than the .* [KM]iB without windows\.$"))
+    assert barriers(page) == []
+    slider.press("End")
+    expect(field).to_have_value("")
+    slider.press("Home")
+    least_bytes = float(slider.get_attribute("min") or 0)
+    expect(note).to_contain_text("without windows")
+    page.get_by_role("button", name="Check again").click()
+    expect(page.locator("#checking")).to_be_hidden(timeout=PREFLIGHT_TIMEOUT_MS)
+    chosen = slider.input_value()
+    assert least_bytes <= float(chosen) < 1.01 * least_bytes, "a new check leaves what was chosen"
+    field.fill("1 B")
+    expect(note).to_contain_text("likely to refuse")
+    field.fill(f"{least_bytes / 1024:.3f} KiB")
+    page.get_by_role("button", name="Start tuning").click()
+    page.wait_for_url("**/jobs/*")
+    job = get_job(site.services.database, page.url.rsplit("/", 1)[1])
+    assert job.memory_limit_bytes == pytest.approx(least_bytes, abs=1)
+
+
+def test_the_budget_says_how_long_it_lasts(site: Site, page: Page) -> None:
+    page.goto(f"/new?model={site.models['convolutional']}")
+    note = page.locator("#budget-note")
+    expect(note).to_have_text(re.compile(r"^512 trials: about \d+ (s|min).*\.$"), timeout=PREFLIGHT_TIMEOUT_MS)
+    page.get_by_label("Number of trials").fill("1")
+    expect(note).to_have_text("1 trial: about 1 s.")
+    page.get_by_label("Both, whichever ends first").check()
+    page.get_by_label("Minutes of tuning").fill("5")
+    expect(page.get_by_label("Both, whichever ends first")).to_be_checked()
+    expect(note).to_contain_text("The trials end first.")
+    page.get_by_label("Number of trials").fill("")
+    expect(note).to_have_text("")
+
+
 def test_wrong_budget_is_told_beside_the_form(site: Site, browser: Browser, watch: Watch) -> None:
     with open_page(browser, watch, base_url=site.url, scripts=False) as page:
         page.goto(f"/new?model={site.models['convolutional']}")
         page.evaluate("document.getElementById('start').noValidate = true")
         page.get_by_label("Number of trials").fill("0")
         page.get_by_role("button", name="Start tuning").click()
-        expect(page.locator("#start-error")).to_contain_text("Trials: Input should be greater than or equal to 1")
+        expect(page.locator("#start-error")).to_contain_text("Trials: '0' is not a whole number from 1 to 1000000")
         expect(page.get_by_label("Number of trials")).to_have_value("0")
 
 
@@ -116,6 +162,8 @@ def test_everything_works_without_scripts(site: Site, browser: Browser, watch: W
         expect(page.locator("h1")).to_have_text("Tune plain")
         page.get_by_role("button", name="Check model").click()
         expect(page.locator("#preflight .preflight-grid")).to_be_visible(timeout=PREFLIGHT_TIMEOUT_MS)
+        expect(page.locator("#memory-slider")).to_be_hidden()
+        page.get_by_label("Memory limit").fill("2 MiB")
         page.get_by_label("Number of trials").fill("24")
         page.get_by_role("button", name="Start tuning").click()
         page.wait_for_url("**/jobs/*")

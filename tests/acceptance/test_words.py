@@ -17,9 +17,11 @@ from starlette.datastructures import MultiDict
 from service.api import problems
 from service.api.schemas import HeldOutPointSchema, JobSchema
 from service.dashboard import figures, ranking, ranking_pictures, tiles, verdict
+from service.dashboard.expectations import MemoryRange, budget_note, memory_range
 from service.dashboard.pages import install_error_pages
 from service.dashboard.start_form import StartForm, parse_shape
 from service.errors import Invalid
+from service.queries.jobs import EarlierLimits
 
 BASELINE = {"latency_us": 2140.0, "spread_us": 31.0, "onnxruntime_us": 455.0}
 
@@ -75,7 +77,7 @@ def test_latency_has_its_unit_and_its_spread_in_the_same_digits(
     ],
 )
 def test_durations(seconds: float, shown: str) -> None:
-    assert figures.duration(seconds) == shown
+    assert figures.duration(seconds) == shown.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def test_times_are_relative_and_exact() -> None:
@@ -247,6 +249,77 @@ def test_form_makes_the_request_of_its_budget() -> None:
     request = StartForm.read(MultiDict(fields)).request("model", target="host")
     assert (request.trials, request.time_limit_s, request.seed) == (None, 30.0, 3)
     assert request.input_shapes == {"x": [2, 4]}
+    both = StartForm.read(MultiDict(fields | {"budget": "both"})).request("model", target="host")
+    assert (both.trials, both.time_limit_s) == (9, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "size_bytes"),
+    [("1.5 MiB", 3 * 2**19), ("512kib", 2**19), ("2", 2**21), ("1 MB", 10**6), ("900 B", 900), ("", None)],
+)
+def test_a_memory_limit_is_read_with_its_unit(text: str, size_bytes: int | None) -> None:
+    request = StartForm.read(MultiDict({"memory": text})).request("model", target="host")
+    assert request.memory_limit_bytes == size_bytes
+
+
+MEMORY = {"least_memory_bytes": 1_000_000, "usual_memory_bytes": 8_000_000, "safe_memory_limit_bytes": 1_040_000}
+
+
+def test_limits_that_tensors_alone_would_just_keep_are_outside_of_the_range() -> None:
+    found = memory_range(MEMORY, EarlierLimits())
+    assert isinstance(found, MemoryRange)
+    assert (found.least_bytes, found.usual_bytes) == (1_050_000, 8_000_000)
+    assert "down to 977 KiB, may fail" in found.note
+    with_workspaces = memory_range({**MEMORY, "safe_memory_limit_bytes": 3_000_000}, EarlierLimits())
+    assert isinstance(with_workspaces, MemoryRange)
+    assert with_workspaces.least_bytes == 3_000_000
+
+
+def test_what_earlier_jobs_found_out_moves_the_range() -> None:
+    refused = memory_range(MEMORY, EarlierLimits(needed_bytes=2_000_000))
+    kept = memory_range(MEMORY, EarlierLimits(needed_bytes=2_000_000, kept_bytes=1_500_000))
+    assert isinstance(refused, MemoryRange)
+    assert isinstance(kept, MemoryRange)
+    assert (refused.least_bytes, kept.least_bytes) == (2_100_000, 1_500_000)
+    assert "could not do with less than 1.91 MiB" in refused.note
+    assert "kept within 1.43 MiB" in kept.note
+    # What was needed less than the estimate, and what was kept above it, changes nothing.
+    assert memory_range(MEMORY, EarlierLimits(needed_bytes=900_000, kept_bytes=3_000_000)) == memory_range(
+        MEMORY, EarlierLimits()
+    )
+
+
+@pytest.mark.parametrize(
+    ("report", "earlier", "why"),
+    [
+        (None, EarlierLimits(), "The check finds out"),
+        ({"least_memory_bytes": None, "usual_memory_bytes": None}, EarlierLimits(), "shapes of some tensors"),
+        ({**MEMORY, "usual_memory_bytes": 1_000_000}, EarlierLimits(), "save nothing"),
+        ({**MEMORY, "usual_memory_bytes": 1_100_000}, EarlierLimits(), "less than 1.00 MiB"),
+        (MEMORY, EarlierLimits(needed_bytes=7_500_000), "less than 7.51 MiB"),
+        ({**MEMORY, "safe_memory_limit_bytes": 9_000_000}, EarlierLimits(), "down to 977 KiB"),
+    ],
+)
+def test_why_there_is_no_range_is_said(report: dict[str, Any] | None, earlier: EarlierLimits, why: str) -> None:
+    told = memory_range(report, earlier)
+    assert isinstance(told, str)
+    assert why in told
+
+
+@pytest.mark.parametrize(
+    ("fields", "note"),
+    [
+        ({"trials": "512"}, "512 trials: about 1 min 42 s."),
+        ({"trials": "1"}, "1 trial: about 1 s."),
+        ({"budget": "time", "minutes": "10"}, "10 min: about 3\u202f000 trials."),
+        ({"budget": "both", "minutes": "1"}, "512 trials: about 1 min 42 s. The time ends first."),
+        ({"budget": "both", "minutes": "10"}, "512 trials: about 1 min 42 s. The trials end first."),
+        ({"trials": "many"}, ""),
+    ],
+)
+def test_a_budget_says_how_long_it_lasts(fields: dict[str, str], note: str) -> None:
+    assert budget_note(StartForm.read(MultiDict(fields)), 0.2).replace("\N{NO-BREAK SPACE}", " ") == note
+    assert budget_note(StartForm.read(MultiDict(fields)), 0.0) == ""
 
 
 @pytest.mark.parametrize(
@@ -255,7 +328,13 @@ def test_form_makes_the_request_of_its_budget() -> None:
         ({"trials": "many"}, "Trials"),
         ({"trials": "-1"}, "Trials"),
         ({"seed": "-1"}, "Seed"),
-        ({"budget": "time", "minutes": "0"}, "Time limit"),
+        ({"trials": "1.5"}, "Trials"),
+        ({"trials": ""}, "Trials"),
+        ({"budget": "time", "minutes": "0"}, "Minutes"),
+        ({"budget": "time", "minutes": "nan"}, "Minutes"),
+        ({"budget": "both", "minutes": "43201"}, "Minutes: '43201'"),
+        ({"memory": "a lot"}, "Memory limit"),
+        ({"memory": "0"}, "Memory limit"),
     ],
 )
 def test_form_names_the_field_that_is_wrong(fields: dict[str, str], named: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from urllib.parse import urlencode
@@ -55,6 +56,11 @@ def test_jobs_stand_beside_each_other(client: TestClient, jobs: list[str]) -> No
     assert text.count("Succeeded") == 2
     assert "Running" in text
     assert page.count('class="curve ') == 3
+    letters = re.findall(r'<text class="axis" x="([\d.]+)" y="([\d.]+)">[ABC]</text>', page)
+    assert {float(x) for x, _ in letters} == {970}, "beside the plot, where no curve runs"
+    heights = sorted(float(y) for _, y in letters)
+    assert all(lower - upper >= 14 for upper, lower in itertools.pairwise(heights))
+    assert heights[-1] <= 276, "above the trials' axis"
     tasks = page[page.index('id="tasks"') :]
     rows = re.findall(r"<tr class=\"row\">(.*?)</tr>", tasks, re.DOTALL)
     assert len(rows) == len(seed.TASKS)

@@ -14,6 +14,8 @@ from tuner.errors import MemoryLimitError
 from tuner.front import MemoryNeeds
 from tuner.limit import MemoryLimit
 from tuner.memory import MemoryPlan
+from tuner.plan import without_unknown_ways
+from tuner.records import MemoryRecordStore
 from tuner.search.alternatives import Alternative, network_us
 from tuner.tasks import extract_tasks
 from tuner.ways import Ways
@@ -52,8 +54,26 @@ def test_of_the_ways_for_little_memory_one_that_is_surely_enough_is_searched(lim
     }
     for choice, peaks in limit.needs.peaks.items():
         ways = [way for way in limit.ways.frugal(choice) if Alternative(choice=choice, way=way) in searched]
-        assert [way for way in ways if peaks[way] <= enough_bytes] in ([], ways[-1:])
+        # Where the limit is tight, the smallest of all stays too.
+        spare = [limit.needs.smallest[choice]] if limit_bytes < 2 * limit.needs.least_bytes else []
+        enough = [way for way in ways if peaks[way] <= enough_bytes and way not in spare]
+        assert enough in ([], [way for way in ways if way not in spare][-1:])
         assert limit_bytes < 60_000 or not ways or peaks[ways[-1]] <= enough_bytes
+
+
+def test_the_least_that_is_possible_can_be_kept() -> None:
+    prepared = prepare(networks.imported(residual_blocks()))
+    ways = Ways(prepared, spec(), every_chain=True)
+    least_bytes = MemoryNeeds(ways).least_bytes
+    assert least_bytes <= MemoryNeeds(ways).planned_bytes(ways.smallest_plans)
+    limit = MemoryLimit(prepared, spec(), least_bytes)
+    tasks = limit.allowed(extract_tasks(limit.ways, spec(), seed=0))
+    # Also of a budget that is too small to compare ways.
+    known = without_unknown_ways(tasks, MemoryRecordStore(), spec(), needed=limit.needed_ways)
+    for searched in (tasks, known):
+        possible, _, _ = limit.choose(searched, lambda _: None)
+        assert limit.needs.planned_bytes(possible[-1]) <= least_bytes
+    assert not MemoryLimit(prepared, spec(), 3 * least_bytes).needed_ways
 
 
 def test_what_breaks_a_limit_is_refused_with_what_it_takes() -> None:

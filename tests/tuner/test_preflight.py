@@ -25,7 +25,12 @@ def test_the_report_of_a_small_network_counts_by_hand(convolutional_model: Path)
     assert report.peak_activation_bytes == 4 * (16 * 256 + 16 * 64)
     # By windows the convolution's output is never there as a whole.
     assert report.least_memory_bytes is not None
-    assert report.least_memory_bytes < report.peak_activation_bytes
+    assert report.usual_memory_bytes is not None
+    assert report.safe_memory_limit_bytes is not None
+    assert report.least_memory_bytes < report.peak_activation_bytes <= report.usual_memory_bytes
+    # That the picture is padded counts, and what schedules may add.
+    padded_bytes = 4 * 3 * 18 * 18
+    assert report.safe_memory_limit_bytes > report.least_memory_bytes + padded_bytes
     assert report.operators == {
         "Conv": 1,
         "Flatten": 1,

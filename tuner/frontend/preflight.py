@@ -24,6 +24,8 @@ from tuner.targets import TargetSpec
 _SECONDS_PER_TRIAL = 0.13
 _RUNS_PER_TRIAL = 8
 _YOUNG_FLOPS_PER_S = 50e9
+# What schedules keep for a thread beside padded inputs: tiles of partial sums, in whole pages.
+_TILES_BYTES_PER_THREAD = 16 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +35,10 @@ class PreflightReport:
     ``operators`` counts the nodes of the file by operator, ``flops`` those of one inference (a multiply-add is
     two), ``weights_bytes`` the folded constants, ``peak_activation_bytes`` the most that is alive at once
     without sliding windows, ``seconds_per_100_trials`` a rough figure for planning. ``least_memory_bytes`` is what a
-    run takes beside weights and inputs with sliding windows wherever they can be, workspaces of functions not counted:
-    about from there on, a memory limit can be kept. Only `check_model` finds it, where shapes are known.
+    run takes beside weights and inputs with sliding windows wherever they can be, ``usual_memory_bytes`` what it takes
+    without any, workspaces of functions not counted. ``safe_memory_limit_bytes`` is the first one with workspaces as
+    they are before any schedule makes them smaller, and room for the tiles that schedules add: a limit that a job can
+    be expected to keep. Only `check_model` finds them, where shapes are known.
     """
 
     operators: dict[str, int]
@@ -46,6 +50,8 @@ class PreflightReport:
     peak_activation_bytes: int
     seconds_per_100_trials: float
     least_memory_bytes: int | None = None
+    usual_memory_bytes: int | None = None
+    safe_memory_limit_bytes: int | None = None
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self) | {
@@ -92,14 +98,24 @@ def prepare_model(path: Path, input_shapes: Mapping[str, tuple[int, ...]]) -> Pr
 def check_model(path: Path, input_shapes: Mapping[str, tuple[int, ...]], target: TargetSpec) -> PreflightReport:
     """Whether the model can be tuned for the target, by importing it; raises `ModelError` with the reason."""
     from schedules.graph.pipeline import prepare
-    from tuner.front import MemoryNeeds
     from tuner.frontend.convert import import_model
+    from tuner.memory import plan_memory
     from tuner.ways import Ways
 
     imported = import_model(path, input_shapes)
     ways = Ways(prepare(imported.module), target, every_chain=True)
-    least_bytes = MemoryNeeds(ways).planned_bytes(ways.smallest_plans)
-    return replace(imported.preflight, least_memory_bytes=least_bytes or None)
+    threads = None if target.is_gpu else target.threads
+    usual = plan_memory(ways.direct, threads=None)  # workspaces not counted
+    least = plan_memory(ways.fused(ways.smallest_plans), threads=threads)
+    if usual is None or least is None:
+        return imported.preflight
+    tiles_bytes = 0 if threads is None else threads * _TILES_BYTES_PER_THREAD
+    return replace(
+        imported.preflight,
+        least_memory_bytes=min(least.peak_bytes - least.workspace_bytes, usual.peak_bytes) or None,
+        usual_memory_bytes=usual.peak_bytes or None,
+        safe_memory_limit_bytes=least.peak_bytes + tiles_bytes if least.peak_bytes else None,
+    )
 
 
 def _seconds_per_100_trials(flops: float, heavy_operators: int) -> float:

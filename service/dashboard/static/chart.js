@@ -3,17 +3,21 @@
 import uPlot from "./vendor/uPlot.esm.js";
 import { count, latency, latencyUnit } from "./figures.js";
 
-const PADDING = [14, 12, 0, 0];
+const PADDING = [14, 20, 0, 0];
 // From here on dots and crosses would run together at their usual size.
 const MANY = 1000;
+// How long the pointer has to rest on a trial before its knobs are asked for.
+const REST_MS = 60;
 const LABEL_FONT = "11px system-ui, sans-serif";
 
 export class Chart {
-  // `box` holds the chart, `key` the legend whose drawn samples carry the colours of the theme.
-  constructor(box, key, describe) {
+  // `box` holds the chart, `key` the legend whose drawn samples carry the colours of the theme. `describe` makes the
+  // lines about a trial, `complete` fetches what a trial lacks for them (a promise).
+  constructor(box, key, describe, complete) {
     this.box = box;
     this.key = key;
     this.describe = describe;
+    this.complete = complete;
     this.view = { x: [], best: [], dots: [], points: [], lines: [] };
     this.log = true;
     this.tip = document.createElement("div");
@@ -27,9 +31,11 @@ export class Chart {
   // view: {x, best, dots, points, lines: [{name, us}]}, all arrays aligned by trial; points are the trials themselves.
   show(view) {
     this.view = view;
-    const values = [...view.best, ...view.dots].filter((us) => us != null);
-    const known = [...values, ...view.lines.map((line) => line.us)];
-    const [scale, unit] = latencyUnit(known.length ? quantiles(known, 0.5).at(-1) : 1);
+    // Typed arrays sort by value and many times faster.
+    this.measured = Float64Array.from([...view.best, ...view.dots].filter((us) => us != null)).sort();
+    const { measured } = this;
+    const middle = measured[Math.ceil(measured.length / 2) - 1] ?? view.lines[0]?.us ?? 1;
+    const [scale, unit] = latencyUnit(middle);
     if (!this.plot || scale !== this.scale) {
       [this.scale, this.unit] = [scale, unit];
       this.rebuild();
@@ -43,10 +49,12 @@ export class Chart {
     this.rebuild();
   }
 
+  // Of the best so far only its steps and its end: the line through them is the same.
   data() {
     const { x, best, dots } = this.view;
-    const scaled = (values) => values.map((us) => (us == null ? null : us / this.scale));
-    return [x, scaled(dots), scaled(best)];
+    const scaled = (us) => (us == null ? null : us / this.scale);
+    const steps = best.map((us, index) => (us === best[index - 1] && index < best.length - 1 ? null : scaled(us)));
+    return [x, dots.map(scaled), steps];
   }
 
   size() {
@@ -81,8 +89,7 @@ export class Chart {
   }
 
   options() {
-    const { line, dot, base, grid } = this.colors;
-    const many = this.view.x.length > MANY;
+    const { line, base, grid } = this.colors;
     const axis = { stroke: base, font: LABEL_FONT, labelFont: LABEL_FONT, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1, size: 4 } };
     return {
       ...this.size(),
@@ -104,26 +111,54 @@ export class Chart {
       ],
       series: [
         {},
-        { paths: () => null, points: { show: true, size: many ? 2.5 : 4, width: 0, fill: dot, stroke: dot } },
+        { paths: () => null, points: { show: false } },
         { stroke: line, width: 1.5, paths: uPlot.paths.stepped({ align: 1 }), points: { show: false }, spanGaps: true },
       ],
-      hooks: { drawSeries: [(u, index) => index === 2 && this.drawOver(u)], drawAxes: [(u) => this.drawLines(u)], draw: [(u) => this.drawLabels(u)], setCursor: [(u) => this.hover(u)] },
+      hooks: { drawSeries: [(u, index) => (index === 1 ? this.drawDots(u) : this.drawCrosses(u))], drawAxes: [(u) => this.drawLines(u)], draw: [(u) => this.drawLabels(u)], setCursor: [(u) => this.hover(u)] },
     };
   }
 
   range() {
-    const { best, dots, lines } = this.view;
-    const measured = [...best, ...dots].filter((us) => us != null);
-    // A linear scale that reaches the slowest trial hides the fast ones: it ends at the slowest of the best 90 %.
-    const shown = this.log ? [...measured, ...lines.map((each) => each.us)] : [...quantiles(measured, 0.9), ...best.filter((us) => us != null)];
-    if (!shown.length) shown.push(...(lines.length ? lines.map((each) => each.us) : [1, 10]));
+    const { measured } = this;
+    const lines = this.view.lines.map((each) => each.us);
+    // A linear scale that reaches the slowest trial hides the fast ones: it ends at the slowest of the best 90 %, or of
+    // the best so far.
+    const worst = this.log ? measured.at(-1) : Math.max(measured[Math.ceil(0.9 * measured.length) - 1], this.view.best.find((us) => us != null) ?? 0);
+    const shown = measured.length ? [measured[0], worst] : [];
+    if (this.log || !shown.length) shown.push(...lines);
+    if (!shown.length) shown.push(1, 10);
     const low = Math.min(...shown) / this.scale;
     const high = Math.max(...shown) / this.scale;
     // Room above for the crosses, a share of the drawn height.
     return this.log ? [low / 1.15, Math.max(high * (high / low) ** 0.18, low * 1.5)] : [0, high * 1.12];
   }
 
-  drawOver(u) {
+  // A dot each: round ones, and small squares where there are many, which are drawn many times faster.
+  drawDots(u) {
+    const { ctx, bbox } = u;
+    const { x } = this.view;
+    const [, dots] = u.data;
+    const many = x.length > MANY;
+    const size = (many ? 2 : 4) * devicePixelRatio;
+    ctx.save();
+    ctx.fillStyle = this.colors.dot;
+    for (let index = 0; index < x.length; index++) {
+      if (dots[index] == null) continue;
+      const [left, top] = [u.valToPos(x[index], "x", true), u.valToPos(dots[index], "y", true)];
+      if (top < bbox.top) continue;
+      if (many) {
+        ctx.fillRect(left - size / 2, top - size / 2, size, size);
+      } else {
+        ctx.beginPath();
+        ctx.arc(left, top, size / 2, 0, 2 * Math.PI);
+        ctx.fill();
+      }
+    }
+    ctx.restore();
+  }
+
+  // Failures, on the upper edge.
+  drawCrosses(u) {
     const { ctx, bbox } = u;
     const ratio = devicePixelRatio;
     ctx.save();
@@ -204,9 +239,21 @@ export class Chart {
       this.tip.hidden = true;
       return;
     }
-    this.tip.replaceChildren(...this.describe(this.view.points[index], index));
+    const trial = this.view.points[index];
+    this.tell(u, trial, top);
+    clearTimeout(this.resting);
+    if (trial.knobs === undefined)
+      this.resting = setTimeout(async () => {
+        await this.complete(trial).catch(() => {}); // the result is told already
+        if (!this.tip.hidden && this.told === trial) this.tell(u, trial, top);
+      }, REST_MS);
+  }
+
+  tell(u, trial, top) {
+    this.told = trial;
+    this.tip.replaceChildren(...this.describe(trial));
     this.tip.hidden = false;
-    const x = u.valToPos(this.view.x[index], "x");
+    const x = u.valToPos(trial.number, "x");
     const width = this.tip.offsetWidth;
     const beside = x + 12 + width > u.over.clientWidth ? x - 12 - width : x + 12;
     this.tip.style.left = `${Math.max(Math.min(beside, u.over.clientWidth - width), 0)}px`;
@@ -234,12 +281,6 @@ export class Chart {
 // The same colour, see-through: many dots on one place then look denser than one.
 function faint(color) {
   return color.replace(/^rgb\((.*)\)$/, "rgba($1, 0.6)");
-}
-
-// The values up to a quantile, sorted.
-function quantiles(values, upTo) {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted.slice(0, Math.max(Math.ceil(sorted.length * upTo), 1));
 }
 
 function logTicks(min, max) {

@@ -26,6 +26,29 @@ export function latency(us) {
   return `${significant(us / scale)} ${unit}`;
 }
 
+const BINARY = [[2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"]];
+
+export function size(bytes) {
+  const [scale, unit] = BINARY.find(([each]) => bytes >= each) ?? [1, "B"];
+  return `${scale === 1 ? Math.trunc(bytes) : significant(bytes / scale)} ${unit}`;
+}
+
+// The same rounded up, for what must not be less.
+export function sizeAtLeast(bytes) {
+  const [scale] = BINARY.find(([each]) => bytes >= each) ?? [1];
+  const digit = 10 ** (Math.floor(Math.log10(bytes / scale)) - 2);
+  return size(Math.ceil(bytes / scale / digit) * digit * scale);
+}
+
+// In one piece: its spaces break no line.
+export function duration(seconds) {
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${seconds > 0 && seconds < 1 ? significant(seconds, 2) : whole}\u00a0s`;
+  const [scale, unit, smaller, part] = [[86400, "d", "h", 3600], [3600, "h", "min", 60], [60, "min", "s", 1]].find(([each]) => whole >= each);
+  const rest = Math.floor((whole % scale) / part);
+  return [Math.floor(whole / scale), unit, ...(rest ? [rest, smaller] : [])].join("\u00a0");
+}
+
 export function knobLines(knobs) {
   const lines = Object.entries(knobs?.tiles ?? {})
     .filter(([, factors]) => Array.isArray(factors) && factors.some((factor) => factor > 1))

@@ -7,13 +7,12 @@ import { Trials } from "./trials.js";
 
 const REFRESH_MS = 1000;
 const job = document.getElementById("job").dataset;
-const api = `/api/v1/jobs/${job.job}`;
-const trials = new Trials();
+const trials = new Trials(job.job);
 const select = document.getElementById("chart-task");
 const logScale = document.getElementById("chart-log");
 const box = document.getElementById("chart");
 const empty = document.getElementById("chart-empty");
-const chart = new Chart(box, document.getElementById("chart-key"), describe);
+const chart = new Chart(box, document.getElementById("chart-key"), describe, (trial) => trials.complete(trial));
 
 function describe(trial) {
   return trialLines(trial, [...select.options].find((option) => option.value === trial.task)?.dataset.name ?? trial.task);
@@ -86,7 +85,7 @@ function listen() {
 }
 
 try {
-  await trials.load(`${api}/trials`, () => box.dataset.points || drawSoon());
+  await trials.load(() => box.dataset.points || drawSoon());
 } catch {
   empty.textContent = "The trials could not be read. Reload the page to try again.";
 }

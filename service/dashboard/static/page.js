@@ -57,9 +57,9 @@ async function copy(text) {
 const UNITS = [["d", 86400], ["h", 3600], ["min", 60]];
 export function ago(iso) {
   const elapsed = (Date.now() - Date.parse(iso)) / 1000;
-  if (elapsed < 45) return "just now";
-  for (const [unit, scale] of UNITS) if (elapsed >= scale) return `${Math.floor(elapsed / scale)} ${unit} ago`;
-  return "1 min ago";
+  if (elapsed < 45) return "just\u00a0now";
+  for (const [unit, scale] of UNITS) if (elapsed >= scale) return `${Math.floor(elapsed / scale)}\u00a0${unit}\u00a0ago`;
+  return "1\u00a0min\u00a0ago";
 }
 setInterval(() => {
   for (const time of document.querySelectorAll("time[data-ago]")) {

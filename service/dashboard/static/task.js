@@ -7,12 +7,11 @@ import { Trials } from "./trials.js";
 
 const REFRESH_MS = 1000;
 const page = document.getElementById("task").dataset;
-const api = `/api/v1/jobs/${page.job}`;
-const trials = new Trials();
+const trials = new Trials(page.job);
 const box = document.getElementById("chart");
 const empty = document.getElementById("chart-empty");
 const logScale = document.getElementById("chart-log");
-const chart = new Chart(box, document.getElementById("chart-key"), (trial) => trialLines(trial));
+const chart = new Chart(box, document.getElementById("chart-key"), (trial) => trialLines(trial), (trial) => trials.complete(trial));
 
 function draw() {
   const view = trials.ofTask(page.task);
@@ -45,7 +44,7 @@ function listen() {
 }
 
 try {
-  await trials.load(`${api}/trials`, draw, { task: page.task });
+  await trials.load(draw, { task: page.task });
 } catch {
   empty.textContent = "The trials could not be read. Reload the page to try again.";
 }

@@ -1,11 +1,8 @@
 // The trials of a job in the browser, in order, each once; and what the chart shows of them.
 
-// The first page is small, so that something is drawn soon.
-const FIRST_PAGE = 1000;
-const PAGE = 10000;
-
 export class Trials {
-  constructor() {
+  constructor(job) {
+    this.url = `/jobs/${job}/chart`;
     this.list = [];
     this.known = new Map();
   }
@@ -26,19 +23,23 @@ export class Trials {
     return true;
   }
 
-  // Reads what is stored already; pages of a long job come one after another, and `loaded` is called after each.
-  // `filter` is more of the query, to read some of them only.
-  async load(url, loaded, filter = {}) {
-    let cursor = null;
+  // Reads what is stored already, by columns and without knobs. Pages of a very long job come one after another, and
+  // `more` is called after each but the last. `filter` is more of the query, to read some of them only.
+  async load(more, filter = {}) {
+    let after = 0;
     do {
-      const query = new URLSearchParams(cursor ? { ...filter, limit: PAGE, cursor } : { ...filter, limit: FIRST_PAGE });
-      const answer = await fetch(`${url}?${query}`);
-      if (!answer.ok) throw new Error(`the trials answered ${answer.status}`);
-      const page = await answer.json();
-      for (const trial of page.items) this.add(trial);
-      cursor = page.next_cursor;
-      loaded();
-    } while (cursor);
+      const page = await read(`${this.url}?${new URLSearchParams({ ...filter, after })}`);
+      const fields = Object.entries(page.columns);
+      for (let row = 0; row < page.columns.number.length; row++)
+        this.add(Object.fromEntries(fields.map(([name, values]) => [name, values[row]])));
+      after = page.next;
+      if (after) more();
+    } while (after);
+  }
+
+  // Fills in the knobs of a trial, which only those that came as events have from the beginning.
+  async complete(trial) {
+    trial.knobs ??= (await read(`${this.url}/${trial.number}`)).knobs;
   }
 
   // One task: its own latencies and its best so far.
@@ -71,4 +72,10 @@ export class Trials {
       lines,
     };
   }
+}
+
+async function read(url) {
+  const answer = await fetch(url);
+  if (!answer.ok) throw new Error(`the trials answered ${answer.status}`);
+  return answer.json();
 }
