@@ -251,14 +251,14 @@ def test_tasks_table_draws_tiles(site: Site, page: Page) -> None:
     assert {"h", "w", "co", "ci"} <= set(large.locator("text.axis").all_text_contents())
     expect(page.locator("#task-task9")).to_contain_text("default schedule")
     cells = rows.locator("td[data-label=Share]").all_inner_texts()
-    shares = [float(text) for text in re.findall(r"([\d.]+) %", " ".join(cells))]
+    shares = [float(text) for text in re.findall(r"([\d.]+)\s%", " ".join(cells))]
     assert shares == sorted(shares, reverse=True)
     assert sum(shares) == pytest.approx(100, abs=1.5)
 
 
 def test_tasks_table_says_how_near_to_the_roofline_and_how_far_from_untuned(site: Site, page: Page) -> None:
     page.goto(f"/jobs/{site.jobs['many']}")
-    expect(page.locator("#task-task0 td[data-label='Of roofline']")).to_have_text(re.compile(r"^\d+ %$"))
+    expect(page.locator("#task-task0 td[data-label='Of roofline']")).to_have_text(re.compile(r"^\d+\s%$"))
     expect(page.locator("#task-task0 td[data-label='Against untuned']")).to_have_text(re.compile(r"^\d+\.\d×$"))
     expect(page.locator("#task-task3 td[data-label='Against untuned']")).to_have_text("–")
     expect(page.locator("#task-task9 td[data-label='Of roofline']")).to_have_text("–")

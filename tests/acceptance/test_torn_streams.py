@@ -76,9 +76,13 @@ def tuning(services: Services, job: str, torn: threading.Event) -> Iterator[None
 
 
 def stored(services: Services, job: str) -> list[list[Any]]:
-    """Number, task, latency and estimate of every trial."""
+    """Number, task, latency and estimate of every trial, as charts are given them: to 0.01 µs."""
+
+    def rounded(us: float | None) -> float | None:
+        return None if us is None else round(us, 2)
+
     return [
-        [trial.number, trial.task, trial.latency_us, trial.estimated_us]
+        [trial.number, trial.task, rounded(trial.latency_us), rounded(trial.estimated_us)]
         for trial in list_trials(services.database, job, limit=100_000).items
     ]
 

@@ -132,7 +132,7 @@ def test_the_slider_fills_the_memory_limit(site: Site, page: Page, tmp_path: Pat
 def test_the_budget_says_how_long_it_lasts(site: Site, page: Page) -> None:
     page.goto(f"/new?model={site.models['convolutional']}")
     note = page.locator("#budget-note")
-    expect(note).to_have_text(re.compile(r"^512 trials: about \d+ (s|min).*\.$"), timeout=PREFLIGHT_TIMEOUT_MS)
+    expect(note).to_have_text(re.compile(r"^512 trials: about \d+\s(s|min).*\.$"), timeout=PREFLIGHT_TIMEOUT_MS)
     page.get_by_label("Number of trials").fill("1")
     expect(note).to_have_text("1 trial: about 1 s.")
     page.get_by_label("Both, whichever ends first").check()

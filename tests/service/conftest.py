@@ -31,7 +31,6 @@ ON_BOTH_DATABASES = frozenset(
         "test_comparing",
         "test_cost_models",
         "test_database",
-        "test_engine",
         "test_jobs_api",
         "test_metrics",
         "test_record_stores",

@@ -155,7 +155,7 @@ def test_the_quick_start_of_the_docs_runs(
     url: str, model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
-    first, second = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    first, *_, second = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     model_file.rename(tmp_path / "model.onnx")
     monkeypatch.chdir(tmp_path)
     exec(first.replace("http://127.0.0.1:8765", url), {})

@@ -85,10 +85,10 @@ def test_tasks_are_set_against_the_roofline_and_the_function_without_a_schedule(
         "symbolic": None,
     }
     assert shown("untuned_us") == {"memory": None, "arithmetic": 84_000.0, "symbolic": None}
-    page = client.get(f"/jobs/{job_id}").text
+    page = client.get(f"/jobs/{job_id}").text.replace("\u00a0", " ")
     for label, text in (("Of roofline", "50 %"), ("Of roofline", "2.5 %"), ("Against untuned", "42.0×")):
         assert f'data-label="{label}">{text}</td>' in page
-    task = client.get(f"/jobs/{job_id}/tasks/arithmetic").text
+    task = client.get(f"/jobs/{job_id}/tasks/arithmetic").text.replace("\u00a0", " ")
     assert "50 % of the roofline" in task
     assert "42.0× against the function without a schedule, 84.0 ms" in task
     # A resumed job extracts its tasks again: what was measured of them stays.
