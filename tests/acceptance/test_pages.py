@@ -236,7 +236,7 @@ def test_tasks_table_draws_tiles(site: Site, page: Page) -> None:
     expect(large).to_be_visible()
     assert {"h", "w", "co", "ci"} <= set(large.locator("text.axis").all_text_contents())
     expect(page.locator("#task-task9")).to_contain_text("default schedule")
-    shares = [float(text) for text in re.findall(r"([\d.]+) %", " ".join(rows.all_inner_texts()))]
+    shares = [float(text) for text in re.findall(r"([\d.]+)\s%", " ".join(rows.all_inner_texts()))]
     assert shares == sorted(shares, reverse=True)
     assert sum(shares) == pytest.approx(100, abs=1.5)
 
