@@ -96,8 +96,8 @@ def drawn(page: Page) -> list[list[Any]]:
             document.getElementById("chart-task").dispatchEvent(new Event("change"));
             Trials.prototype.ofNetwork = view;
             const rounded = (us) => (us == null ? null : Math.round(1000 * us) / 1000);
-            const row = (trial, at) => [shown.x[at], trial.task, rounded(trial.latency_us), rounded(trial.estimated_us)];
-            return shown.points.map(row);
+            const figures = (trial) => [rounded(trial.latency_us), rounded(trial.estimated_us)];
+            return shown.points.map((trial, at) => [shown.x[at], trial.task, ...figures(trial)]);
         }"""
     )
 
