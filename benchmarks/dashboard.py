@@ -5,7 +5,7 @@
 ``server_p95_ms`` is what a page takes from request to last byte, over loopback, of a server that does nothing else;
 ``weight_kb`` what a browser with an empty cache fetches for it, compressed (gzip, level 6: the server itself sends it
 plain). ``chart_ms`` is from opening the job's page in Chromium until its chart is drawn with every trial,
-``first_chart_ms`` until it is there with the first thousand.
+``first_chart_ms`` until anything is drawn.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the convergence charts are drawn from: trials by columns, a tenth of what they take as objects with their knobs.
+"""What convergence charts are drawn from: trials by columns, an eighth of what they take as objects with their knobs.
 
 A trial's knobs are asked for when the pointer is on it.
 """

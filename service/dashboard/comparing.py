@@ -116,7 +116,7 @@ def curves(compared: Sequence[Compared]) -> Markup:
         number = round(trials * part / 4)
         parts.append(f'<text x="{x(number)}" y="{base + 16}" text-anchor="middle">{number}</text>')
     parts.append(f'<path class="frame" d="M{_LEFT} {_TOP}V{base}H{end}"/>')
-    lowest_first = sorted(drawn, key=lambda each: -y(each.steps[-1].estimated_us))
+    lowest_first = sorted(drawn, key=lambda each: (y(each.steps[-1].estimated_us), each.letter), reverse=True)
     place = base + _LEAST_BETWEEN_NAMES
     for each in lowest_first:
         first, *others = each.steps

@@ -120,7 +120,7 @@ def measured_knobs(database: Database, job_id: str, task: str) -> list[tuple[dic
 def trial_columns(
     database: Database, job_id: str, *, task: str | None = None, after: int = 0, limit: int
 ) -> dict[str, list[Any]]:
-    """The trials of a job behind number ``after``, oldest first, as a list for each field; latencies to 0.01 µs."""
+    """The trials of a job behind number ``after``, oldest first, as a list for each field; latencies to 1 ns."""
     fields = ("number", "task", "failure", "latency_us", "task_best_us", "estimated_us")
     # Of the table, not of the class: rows are then tuples, in half the time.
     stored = TrialRecord.__table__.c
@@ -132,7 +132,7 @@ def trial_columns(
         rows = session.execute(query.order_by(stored.number).limit(limit)).all()
     columns: dict[str, list[Any]] = {name: [row[place] for row in rows] for place, name in enumerate(fields)}
     for name in fields[3:]:
-        columns[name] = [None if us is None else round(us, 2) for us in columns[name]]
+        columns[name] = [None if us is None else round(us, 3) for us in columns[name]]
     return columns
 
 

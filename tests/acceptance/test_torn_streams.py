@@ -76,13 +76,9 @@ def tuning(services: Services, job: str, torn: threading.Event) -> Iterator[None
 
 
 def stored(services: Services, job: str) -> list[list[Any]]:
-    """Number, task, latency and estimate of every trial, as charts are given them: to 0.01 µs."""
-
-    def rounded(us: float | None) -> float | None:
-        return None if us is None else round(us, 2)
-
+    """Number, task, latency and estimate (µs, to a nanosecond) of every trial."""
     return [
-        [trial.number, trial.task, rounded(trial.latency_us), rounded(trial.estimated_us)]
+        [trial.number, trial.task, *(us and round(us, 3) for us in (trial.latency_us, trial.estimated_us))]
         for trial in list_trials(services.database, job, limit=100_000).items
     ]
 
@@ -99,8 +95,9 @@ def drawn(page: Page) -> list[list[Any]]:
             };
             document.getElementById("chart-task").dispatchEvent(new Event("change"));
             Trials.prototype.ofNetwork = view;
-            const row = (trial, at) => [shown.x[at], trial.task, trial.latency_us, trial.estimated_us];
-            return shown.points.map(row);
+            const rounded = (us) => (us == null ? null : Math.round(1000 * us) / 1000);
+            const figures = (trial) => [rounded(trial.latency_us), rounded(trial.estimated_us)];
+            return shown.points.map((trial, at) => [shown.x[at], trial.task, ...figures(trial)]);
         }"""
     )
 

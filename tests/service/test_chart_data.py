@@ -35,7 +35,7 @@ def test_columns_tell_the_same_as_the_trials(client: TestClient, job_id: str) ->
     assert columns["number"] == list(range(1, TRIALS + 1))
     for name, values in columns.items():
         expected = [trial[name] for trial in trials]
-        assert values == ([us and round(us, 2) for us in expected] if name.endswith("_us") else expected)
+        assert values == ([us and round(us, 3) for us in expected] if name.endswith("_us") else expected)
     assert any(columns["failure"])
     assert None in columns["estimated_us"]
     assert 5 * len(answer.content) < len(client.get(f"/api/v1/jobs/{job_id}/trials?limit=1000").content)

@@ -155,7 +155,7 @@ def test_the_quick_start_of_the_docs_runs(
     url: str, model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
-    first, *_, second = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    first, _, second = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     model_file.rename(tmp_path / "model.onnx")
     monkeypatch.chdir(tmp_path)
     exec(first.replace("http://127.0.0.1:8765", url), {})
@@ -175,6 +175,11 @@ def test_a_pytorch_module_is_exported_on_this_side(url: str) -> None:
         model = tessera.export_torch(module, (torch.zeros(2, 8),), name="tiny")
         assert model.name == "tiny"
         assert tessera.tune(model, trials=8).wait(timeout_s=30).state == "succeeded"
+    text = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
+    documented: dict[str, Any] = {}
+    example = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    exec(example.replace("Tessera()", f"Tessera({url!r})"), documented)
+    assert documented["model"].name == "small"
 
 
 @pytest.mark.parametrize("lacking", ["torch", "onnxscript"])

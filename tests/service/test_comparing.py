@@ -180,9 +180,9 @@ def test_curves_of_one_estimate_and_of_equal_ends(client: TestClient, services: 
         Compared(letter=letter, job=job, tasks=[], steps=steps, peak_bytes=None, bundle_bytes=None) for letter in "AB"
     ]
     picture = str(curves(drawn))
-    heights = [float(each) for each in re.findall(r'<text class="axis" x="[\d.]+" y="([\d.]+)">[AB]<', picture)]
-    assert len(heights) == 2
-    assert abs(heights[1] - heights[0]) >= 14  # the letters do not cover each other
+    letters = re.findall(r'<text class="axis" x="[\d.]+" y="([\d.]+)">([AB])<', picture)
+    heights = {letter: float(height) for height, letter in letters}
+    assert heights["B"] - heights["A"] >= 14  # the letters do not cover each other
     assert (
         str(curves([drawn[0].__class__(letter="A", job=job, tasks=[], steps=[], peak_bytes=None, bundle_bytes=None)]))
         == ""

@@ -85,8 +85,8 @@ def test_the_check_says_how_long_and_between_which_limits(
     before = client.get(f"/new?model={model_id}").text
     assert 'id="memory-slider"' not in before
     assert "The check finds out which limits are possible." in before
-    page = checked(client, monkeypatch, model_id)
-    assert "512 trials: about 1 min 42 s." in page.replace("\u00a0", " ")
+    page = checked(client, monkeypatch, model_id).replace("\N{NO-BREAK SPACE}", " ")
+    assert "512 trials: about 1 min 42 s." in page
     slider = re.search(r'<input type="range"[^>]*>', page)
     assert slider is not None
     assert f'min="{round(1.05 * 2**20)}" max="{8 * 2**20}"' in slider[0]
