@@ -28,7 +28,6 @@ FAKE_JOB = (sys.executable, str(Path(__file__).with_name("fake_job.py")))
 ON_BOTH_DATABASES = frozenset(
     {
         "test_backup",
-        "test_comparing",
         "test_cost_models",
         "test_database",
         "test_jobs_api",
@@ -37,7 +36,6 @@ ON_BOTH_DATABASES = frozenset(
         "test_records_page",
         "test_reporter",
         "test_retention",
-        "test_server",
         "test_settings_page",
         "test_webhooks",
     }
