@@ -160,7 +160,7 @@ def test_everything_works_without_scripts(site: Site, browser: Browser, watch: W
         page.locator("#file").set_input_files(path)
         page.get_by_role("button", name="Upload model").click()
         expect(page.locator("h1")).to_have_text("Tune plain")
-        page.get_by_role("button", name="Check again").click()
+        page.get_by_role("button", name="Check model").click()
         expect(page.locator("#preflight .preflight-grid")).to_be_visible(timeout=PREFLIGHT_TIMEOUT_MS)
         expect(page.locator("#memory-slider")).to_be_hidden()
         page.get_by_label("Memory limit").fill("2 MiB")
