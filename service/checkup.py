@@ -17,9 +17,10 @@ from service.database import Database
 from service.database.tables import Job, RecordCount, Workload
 from service.database.upgrade import read_revisions
 from service.engine.processes import is_alive
+from service.errors import Conflict
 from service.jobs.states import ACTIVE_STATES, JobState
 from service.ownership import is_owned, owner_url
-from service.references import delete_unreferenced, missing, unreferenced
+from service.references import delete_unreferenced, missing, named, unreferenced
 from service.settings import Settings
 from service.signing import known_key
 from tuner.errors import TesseraError
@@ -60,9 +61,18 @@ def check_up(settings: Settings) -> Iterator[Check]:
 
 
 def clean(settings: Settings) -> int:
-    """Delete the blobs that no row names; how many."""
+    """Delete the blobs that no row names; how many.
+
+    Raises `Conflict` (``database_empty``) where the database names no blob at all: it is hardly the one of these blobs.
+    """
     database = Database(settings.sqlalchemy_url)
     try:
+        if not read_revisions(database).at_head or not named(database):
+            raise Conflict(
+                "The database names no blobs, so all of them would be deleted.",
+                code="database_empty",
+                hint="Choose the right one: --data-dir, TESSERA_DATABASE_URL. An old one needs: tessera db upgrade",
+            )
         blobs = open_blobs(settings)
         return delete_unreferenced(database, blobs, [blob.sha256 for blob in unreferenced(database, blobs)])
     finally:

@@ -52,9 +52,13 @@ def unreferenced(database: Database, blobs: BlobStore) -> list[StoredBlob]:
 
 def missing(database: Database, blobs: BlobStore) -> list[str]:
     """The blobs that rows name and that are not there: lost, or of a backup that was not restored."""
+    return sorted(named(database) - {blob.sha256 for blob in blobs.items()})
+
+
+def named(database: Database) -> set[str]:
+    """The blobs that rows name."""
     with database.read() as session:
-        named = set().union(*(session.scalars(select(column).distinct()) for column in _NAMES))
-    return sorted(named - {blob.sha256 for blob in blobs.items()})
+        return set().union(*(session.scalars(select(column).distinct()) for column in _NAMES))
 
 
 def _is_named(session: Session, sha256: str) -> bool:

@@ -38,11 +38,11 @@ def serve(
 def _require_database(settings: Settings) -> None:
     """Before anything starts: a database that is not there, or of a newer Tessera, is told in one line."""
     from service.database import Database
-    from service.database.upgrade import upgrade
+    from service.database.upgrade import read_revisions, require_known
 
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     database = Database(settings.sqlalchemy_url)
-    upgrade(database)
+    require_known(read_revisions(database))
     database.close()
 
 

@@ -36,16 +36,21 @@ def upgrade(database: Database) -> Revisions:
     state = read_revisions(database)
     if state.at_head:
         return state
+    require_known(state)
+    # Writers take their lock when they begin: the second process waits here, and then finds nothing left to run.
+    with database.change_schema() as connection:
+        migrate(connection, head_revision())
+    return read_revisions(database)
+
+
+def require_known(state: Revisions) -> None:
+    """Raises `ServiceError` (``database_too_new``)."""
     if state.current is not None and state.current not in revisions():
         raise ServiceError(
             f"The database is of revision {state.current}; the newest that this Tessera knows is {state.head}.",
             code="database_too_new",
             hint="Start the Tessera that upgraded it, or a newer one. Nothing was changed.",
         )
-    # Writers take their lock when they begin: the second process waits here, and then finds nothing left to run.
-    with database.change_schema() as connection:
-        migrate(connection, head_revision())
-    return read_revisions(database)
 
 
 def read_revisions(database: Database) -> Revisions:

@@ -12,9 +12,10 @@ from service.checkup import Check, check_up, clean
 from service.database import Database
 from service.database.tables import Job, Workload
 from service.database.upgrade import migrate
+from service.errors import Conflict
 from service.settings import Settings
 from service.stores import DatabaseRecordStore
-from tests.service.conftest import Served, ended, services_of, start
+from tests.service.conftest import Served, ended, services_of, start, upload
 from tests.service.tuning import record, workload
 
 
@@ -53,8 +54,21 @@ def test_missing_blobs_are_named(fake: Served, settings: Settings, model_file: P
     assert "backup" in found.hint
 
 
-def test_what_nothing_names_is_deleted_on_request_but_nothing_young(fake: Served, settings: Settings) -> None:
+def test_a_database_that_names_no_blobs_deletes_none(fake: Served, settings: Settings) -> None:
     with fake("succeed") as client:
+        blobs = services_of(client).blobs
+        old = blobs.put_bytes(b"old")
+        os.utime(blobs.path(old.sha256), (time.time() - 2 * 24 * 3600,) * 2)
+    with pytest.raises(Conflict, match="names no blobs"):
+        clean(settings)
+    assert blobs.exists(old.sha256)
+
+
+def test_what_nothing_names_is_deleted_on_request_but_nothing_young(
+    fake: Served, settings: Settings, model_file: Path
+) -> None:
+    with fake("succeed") as client:
+        upload(client, model_file)
         blobs = services_of(client).blobs
         old, young = blobs.put_bytes(b"old"), blobs.put_bytes(b"young")
         os.utime(blobs.path(old.sha256), (time.time() - 2 * 24 * 3600,) * 2)
