@@ -92,7 +92,9 @@ def test_a_model_is_tuned_on_two_boards_one_of_which_dies(
         fleet.start(key=KEY, root=root)
         assert len(fleet.tracker.fleet().of(KEY)) == 2
         profile = run_on_a_board(result.bundle, fleet.tracker)
-        assert "fused_conv2d" in profile
+        functions = profile[profile.index("\nfunction ") :].splitlines()[2:-2]
+        # which of its ways a convolution goes is the search's to say, and an emulated board's timings scatter
+        assert any("conv2d" in row or "winograd" in row for row in functions), profile
         assert "OK: tiny on raspberry-pi-4 agrees with ONNX Runtime" in profile
     assert len(store.own()) == TRIALS
     assert sum(record.failure is FailureKind.DEVICE_LOST for record in store.own()) <= 1

@@ -264,8 +264,8 @@ def show_profile(result: dict[str, Any]) -> None:
             f"{each['gflops']:8.1f} {each['gb_s']:7.1f} {each['percent_of_roofline']:7.0f}%"
         )
     print(
-        f"all functions {total_us:.1f} us, {total_us / latency_us:.2f} of a run; at best {found['peak_gflops']:.0f} "
-        f"GFLOP/s and {found['bandwidth_gb_s']:.1f} GB/s here"
+        f"all functions {total_us:.1f} us, {total_us / latency_us:.2f} of a run; at best {found['peak_gflops']:.3g} "
+        f"GFLOP/s and {found['bandwidth_gb_s']:.3g} GB/s here"
     )
 
 
