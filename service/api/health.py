@@ -78,7 +78,8 @@ def _blobs(services: Services) -> ReadyCheck:
 def _engine(services: Services) -> ReadyCheck:
     if services.engine is None:
         return ReadyCheck(name="engine", ok=True, detail="none: this server only reads jobs")
-    return ReadyCheck(name="engine", ok=services.engine.answers(), detail=services.engine.describe())
+    problem = services.engine.problem()
+    return ReadyCheck(name="engine", ok=problem is None, detail=problem or services.engine.describe())
 
 
 class _DatabaseCollector(Collector):
@@ -106,5 +107,5 @@ class _DatabaseCollector(Collector):
         yield GaugeMetricFamily("tessera_models", "Uploaded models.", value=models)
         yield GaugeMetricFamily("tessera_model_bytes", "Bytes of uploaded models.", value=model_bytes or 0)
         yield GaugeMetricFamily("tessera_artifact_bytes", "Bytes of all artifacts.", value=artifact_bytes or 0)
-        ready = self._services.engine is not None and self._services.engine.answers()
+        ready = self._services.engine is not None and self._services.engine.problem() is None
         yield GaugeMetricFamily("tessera_engine_up", "1 when the engine answers.", value=int(ready))

@@ -80,7 +80,7 @@ async def check_or_start(request: Request, model_id: str) -> Response:
 def _start(services: Services, model_id: str, form: StartForm) -> list[str]:
     """Create a job for each target, or none at all where one of them is wrong; for a target that nothing here can
     measure, one without measuring, as the form says."""
-    targets = [get_target(services.database, name, services.fleet) for name in form.targets]
+    targets = [get_target(services.database, name, services) for name in form.targets]
     requests = [
         form.request(model_id, target=target.name, measure=Measure.DEVICE if target.measurable else Measure.NONE)
         for target in targets
@@ -108,7 +108,7 @@ def _start_page(
     report: CheckReport | None = None,
 ) -> Response:
     model = get_model(services.database, model_id)
-    targets = all_targets(services.database, services.fleet)
+    targets = all_targets(services.database, services)
     facts = report.model_dump() if report else None
     memory = memory_range(facts, _earlier_limits(services, model_id, form) if report else EarlierLimits())
     measured = any(target.measurable for target in targets if target.name == form.target)

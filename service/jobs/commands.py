@@ -54,7 +54,7 @@ def create_job(services: Services, request: JobCreate, *, idempotency_key: str |
         else:
             job = _new_job(request, model_id=find_model(session, request.model_id).id)
             spec = find_spec(session, request.target)
-            if request.measure == "device" and services.fleet.waiting_for(spec) is not None:
+            if request.measure == "device" and services.waiting_for(spec) is not None:
                 refusal = no_device(spec)
                 raise Conflict(refusal.message, code=refusal.code, hint=refusal.hint, details=refusal.details)
             job.target_fingerprint, job.target_spec = spec.fingerprint, spec.as_dict()

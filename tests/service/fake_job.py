@@ -1,6 +1,5 @@
-"""A job process without TVM: ``$FAKE_JOB`` says how it behaves, as ``first,second,…`` attempt.
-
-The last one repeats.
+"""A job process without TVM: the file ``behaviour`` in the data directory, or ``$FAKE_JOB``, says how it behaves, as
+``first,second,…`` attempt. The last one repeats.
 
 succeed            writes 4 trials and finishes
 exit1              ends with status 1 at once
@@ -10,6 +9,7 @@ raise              an ordinary exception in the tuner
 refuse             an error of the tuner with a code
 record+noboard     the last board is gone after one trial
 hang               runs until it is ended
+record+hang        writes one trial first
 family             like hang, with a grandchild in a session of its own and an orphan that lost its parent
 """
 
@@ -37,10 +37,12 @@ from tuner.request import TuneRequest, TuneResult
 from tuner.search.alternatives import Use
 
 TRIALS = 4
+BEHAVIOUR = "behaviour"
 
 
 def behaviour(attempt: int) -> str:
-    plan = os.environ["FAKE_JOB"].split(",")
+    said = Settings().data_dir / BEHAVIOUR
+    plan = (said.read_text() if said.exists() else os.environ["FAKE_JOB"]).split(",")
     return plan[min(attempt, len(plan)) - 1]
 
 
@@ -70,6 +72,8 @@ def tune(request: TuneRequest, *, store: RecordStore, models: CostModelStore, si
     _measure(1 if what.startswith("record+") else TRIALS, store, sink)
     if "signal:" in what:
         os.kill(os.getpid(), signal.Signals[what.partition("signal:")[2]])
+        time.sleep(600)
+    if what == "record+hang":
         time.sleep(600)
     if what == "record+noboard":
         raise NoBoardError("No board of x was free within 60 s.")
@@ -133,4 +137,4 @@ def _finish(request: TuneRequest, sink: EventSink) -> TuneResult:
 if __name__ == "__main__":
     sys.modules["tuner.tune"] = type(sys)("tuner.tune")
     sys.modules["tuner.tune"].tune = tune  # type: ignore[attr-defined]
-    sys.exit(job_process.main([sys.argv[1]]))
+    sys.exit(job_process.main(sys.argv[1:]))

@@ -17,7 +17,7 @@ from service.jobs.states import TRANSITIONS, JobState
 from service.services import Services
 from service.stores import DatabaseRecordStore, JobReporter
 from tests.service.conftest import Served, ended, start, upload
-from tests.service.tuning import record, workload
+from tests.service.tuning import claimed, record, workload
 from tuner.events import Log, Progress, Stage, StageStarted, TaskRecalled, TasksExtracted, TaskSummary
 from tuner.records import FailureKind
 from tuner.search.alternatives import Use
@@ -131,7 +131,7 @@ def test_trials_are_paged_with_their_estimates(client: TestClient, services: Ser
 
 def test_events_resume_behind_the_last_one_seen(client: TestClient, services: Services, model_file: Path) -> None:
     job_id = start(client, model_file)
-    assert queue.claim_next(services.database) == job_id
+    assert claimed(services.database) == job_id
     reporter = JobReporter(services.database, job_id)
     reporter.emit(StageStarted(stage=Stage.TUNE))
     reporter.emit(Progress(trials_done=3, trials_total=8, fraction=0.375, eta_s=9.5, estimated_us=float("inf")))
@@ -153,7 +153,7 @@ def test_what_earlier_jobs_know_of_a_task_is_shown_before_its_first_trial(
     client: TestClient, services: Services, model_file: Path
 ) -> None:
     job_id = start(client, model_file)
-    assert queue.claim_next(services.database) == job_id
+    assert claimed(services.database) == job_id
     reporter = JobReporter(services.database, job_id)
     summaries = [
         TaskSummary(key=key, name=key, workload=key, uses=(Use(count=1),), flops=1e6) for key in ("conv", "dense")
@@ -218,8 +218,8 @@ def test_two_claims_never_get_the_same_job(client: TestClient, services: Service
 
     made = [start(client, model_file, seed=seed) for seed in range(8)]
     with ThreadPoolExecutor(4) as pool:
-        claimed = list(pool.map(lambda _: queue.claim_next(services.database), range(12)))
-    assert sorted(job_id for job_id in claimed if job_id) == made
+        found = list(pool.map(lambda _: claimed(services.database), range(12)))
+    assert sorted(job_id for job_id in found if job_id) == made
 
 
 def test_records_go_out_and_come_in(client: TestClient, services: Services, model_file: Path, tmp_path: Path) -> None:

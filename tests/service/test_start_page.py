@@ -16,6 +16,7 @@ from service.jobs.states import JobState
 from service.queries.jobs import EarlierLimits, earlier_limits
 from service.services import Services
 from tests.service.conftest import start, upload
+from tests.service.tuning import claimed
 
 ORIGIN = {"origin": "http://testserver"}
 FIELDS = {"target": "host", "budget": "trials", "trials": "8", "minutes": "10", "seed": "0", "memory": ""}
@@ -101,7 +102,7 @@ def test_earlier_jobs_of_the_same_model_target_and_shapes_count(
 ) -> None:
     def finished(state: JobState, limit_bytes: int, *, needed: int | None = None, **body: object) -> None:
         job_id = start(client, model_file, memory_limit_bytes=limit_bytes, **body)
-        assert queue.claim_next(services.database) == job_id
+        assert claimed(services.database) == job_id
         details = {"least_bytes": needed, "memory_limit_bytes": limit_bytes}
         error = {"code": "memory_limit_infeasible", "message": "", "hint": "", "details": details} if needed else None
         assert queue.finish(services.database, job_id, state, error=error)
@@ -125,7 +126,7 @@ def test_earlier_jobs_of_the_same_model_target_and_shapes_count(
 
 def test_tune_again_asks_for_the_same(client: TestClient, services: Services, model_file: Path) -> None:
     job_id = start(client, model_file, trials=64, time_limit_s=90.0, memory_limit_bytes=3 * 2**19)
-    assert queue.claim_next(services.database) == job_id
+    assert claimed(services.database) == job_id
     assert queue.finish(services.database, job_id, JobState.SUCCEEDED)
     link = re.search(r'href="(/new\?[^"]+)"', client.get(f"/jobs/{job_id}").text)
     assert link is not None
