@@ -25,6 +25,8 @@ from service.blobs import BlobStore, BlobWriter, open_blobs
 from service.database import Database
 from service.database.session import JOB_PATIENCE_S
 from service.database.tables import Artifact, Job, Model
+from service.disk_guard import full_disk_is_told
+from service.errors import StorageFull
 from service.ids import new_id
 from service.jobs import queue
 from service.jobs.states import JobState
@@ -40,6 +42,8 @@ from tuner.targets import TargetSpec, can_measure
 
 _HEARTBEAT_S = 5.0
 _COPY_BYTES = 1024**2
+# When a job that had no space left is tried again at the earliest, where the guard sees enough: another disk was full.
+_SPACE_AFTER_S = 60.0
 # Members of the bundle that are worth a download of their own, with the kind of artifact that they become.
 _MEMBERS = {"manifest.json": "manifest", "records.json": "records"}
 
@@ -69,7 +73,7 @@ def run(settings: Settings, database: Database, job_id: str) -> int:
     blobs = open_blobs(settings)
     reporter = JobReporter(database, job_id)
     try:
-        with _heartbeat(database, job_id):
+        with _heartbeat(database, job_id), full_disk_is_told(settings.work_dir(job_id)):
             request = make_request(settings, blobs, job, model_name=model.name)
             result = _tune(request, database, blobs, job_id, reporter)
             signature = result.bundle.with_name(result.bundle.name + SUFFIX)
@@ -79,6 +83,20 @@ def run(settings: Settings, database: Database, job_id: str) -> int:
     except (NoBoardError, TrackerError) as error:
         reason = f"{error.message} The job waits for a board and resumes from its records."
         queue.requeue(database, job_id, reason=reason, crash=None, barren_attempts=0)
+        return 0
+    except StorageFull as error:
+        # The next attempt makes it anew, and the database may need the space to say so. Where even that is not enough,
+        # this process dies of it, and the engine puts the job back as soon as it can.
+        shutil.rmtree(settings.work_dir(job_id), ignore_errors=True)
+        reason = f"{error.message} The job waits for space and resumes from its records."
+        queue.requeue(
+            database,
+            job_id,
+            reason=reason,
+            crash=job.crash,
+            barren_attempts=job.barren_attempts,
+            after_s=_SPACE_AFTER_S,
+        )
         return 0
     except TesseraError as error:
         reporter.emit(Log(message=f"{error.code}: {error.message} {error.hint}".strip(), level="error"))

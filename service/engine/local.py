@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import psutil
 
 from service.database import Database
+from service.disk_guard import shortage
 from service.engine.processes import child_environment, end_job_processes, is_alive, python_module, start_time
 from service.fleet import FleetView
 from service.jobs import queue
@@ -29,6 +30,8 @@ from tuner.targets import TargetSpec
 
 # How often children are looked at. A cancellation or a new job wakes the thread at once.
 _TICK_S = 0.25
+# What failed is not tried, and not logged, more often than that: the log may lie on the disk that is full.
+_PAUSE_AFTER_FAILURE_S = 2.0
 _ANSWERS_WITHIN_S = 15.0
 _STOP_WITHIN_S = 10.0
 
@@ -89,12 +92,14 @@ class LocalEngine:
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._woken.clear()
+            pause_s = _TICK_S
             try:
                 self.tick()
             except Exception:  # a full disk or a locked database must not end the supervision
                 log.exception("the engine failed at its work and goes on")
+                pause_s = _PAUSE_AFTER_FAILURE_S
             self._last_tick = time.monotonic()
-            self._woken.wait(_TICK_S)
+            self._woken.wait(pause_s)
 
     def tick(self) -> None:
         """One look at everything: ended children first, then cancellations, then the queue."""
@@ -107,7 +112,9 @@ class LocalEngine:
             elif not self._settle_if_dead(job):
                 running += 1
         while running < self._settings.max_parallel_jobs and not self._stopping.is_set():
-            job_id = queue.claim_next(self._database, waiting=self._waiting())
+            short = shortage(self._settings)
+            paused = short.waiting_for if short else None
+            job_id = queue.claim_next(self._database, waiting=self._waiting(), paused=paused)
             if job_id is None:
                 break
             self._spawn(job_id)
@@ -178,6 +185,7 @@ class LocalEngine:
             job_id,
             death,
             max_attempts_without_record=self._settings.max_attempts_without_record,
+            shortage=shortage(self._settings),
         )
         if get_state(self._database, job_id) in FINAL_STATES:
             shutil.rmtree(self._settings.work_dir(job_id), ignore_errors=True)

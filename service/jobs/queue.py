@@ -40,13 +40,19 @@ def measured_targets(database: Database) -> dict[str, dict[str, Any]]:
         return {row.target: row.target_spec for row in session.execute(query)}
 
 
-def claim_next(database: Database, *, waiting: Mapping[str, str] | None = None) -> str | None:
+def claim_next(
+    database: Database, *, waiting: Mapping[str, str] | None = None, paused: str | None = None
+) -> str | None:
     """Take the oldest job that may start; None when there is none. One atomic statement: nobody else gets it.
 
     ``waiting`` says of targets that nothing can measure now what their jobs wait for: those do not start, and tell.
+    ``paused`` is what all jobs wait for.
     """
     waiting = waiting or {}
     with database.write() as session:
+        if paused is not None:
+            _tell_that_all_wait(session, paused)
+            return None
         _tell_what_is_waited_for(session, waiting)
         due = (
             select(Job.id)
@@ -81,6 +87,11 @@ def claim_next(database: Database, *, waiting: Mapping[str, str] | None = None) 
             attempts = session.scalar(select(Job.attempts).where(Job.id == job_id))
             _add_event(session, job_id, "state", {"state": JobState.RUNNING.value, "attempts": attempts})
         return job_id
+
+
+def _tell_that_all_wait(session: Session, reason: str) -> None:
+    queued = Job.state == JobState.QUEUED.value
+    session.execute(update(Job).where(queued, Job.waiting_for.is_distinct_from(reason)).values(waiting_for=reason))
 
 
 def _tell_what_is_waited_for(session: Session, waiting: Mapping[str, str]) -> None:
@@ -154,9 +165,12 @@ def finish(
         return _move(session, job_id, state, sources=sources_of(state), outcome=outcome, error=error)
 
 
-def requeue(database: Database, job_id: str, *, reason: str, crash: str | None, barren_attempts: int) -> bool:
-    """Put a job whose process died back into the queue, later each time that it got nowhere."""
-    delay_s = _FIRST_RETRY_DELAY_S * 2 ** (barren_attempts - 1) if barren_attempts else 0.0
+def requeue(
+    database: Database, job_id: str, *, reason: str, crash: str | None, barren_attempts: int, after_s: float = 0.0
+) -> bool:
+    """Put a job whose process died back into the queue, later each time that it got nowhere, and not before
+    ``after_s``."""
+    delay_s = max(after_s, _FIRST_RETRY_DELAY_S * 2 ** (barren_attempts - 1) if barren_attempts else 0.0)
     with database.write() as session:
         moved = _move(
             session,
