@@ -53,7 +53,7 @@ class TooLarge(ServiceError):
 class StorageFull(ServiceError):
     status = 507
     code = "storage_full"
-    hint = "Delete what is outdated (Settings → Storage, tessera doctor --clean) or other files, or use a larger disk."
+    hint = "Delete what is outdated (Settings → Storage, tessera doctor --clean), or use a larger disk."
 
 
 class StorageUnavailable(ServiceError):

@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     )
     max_queued_jobs: int = Field(default=1000, ge=1, description="Jobs that may wait in the queue; more are refused.")
     min_free_disk_bytes: int = Field(
-        default=GIB, ge=0, description="With less free on the disk of data_dir jobs wait and uploads are refused; 0: never."
+        default=GIB, ge=0, description="With less free where data_dir lies jobs wait and uploads are refused; 0: never."
     )
     max_opset: int = Field(default=28, description="Newest ONNX opset accepted at upload.")
     check_timeout_s: float = Field(default=180.0, gt=0, description="Longest preflight of POST /models/{id}/check.")

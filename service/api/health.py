@@ -36,7 +36,7 @@ async def get_health() -> Health:
 @router.get(
     "/readyz",
     summary="Ask whether jobs can be taken",
-    description="The database is at its newest revision, blobs can be written, the disk of the data directory has space, "
+    description="The database is at its newest revision, blobs can be written, the data directory's disk has space, "
     "and the engine answers.",
     response_description="All of it is well",
     responses={503: {"model": Ready, "description": "Not all of it: `checks` says what is wrong"}},

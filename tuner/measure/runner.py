@@ -147,7 +147,7 @@ class ChildRunner:
 class LocalRunner(ChildRunner):
     """A runner on this machine. ``serve`` replaces `tuner.measure.run_worker.serve`, for tests.
 
-    A candidate with which the child wants more than ``child_memory_bytes`` (by default half of the machine's memory) is a
+    A candidate that wants more than ``child_memory_bytes`` (by default half of the machine's memory) is a
     `FailureKind.RUN_ERROR`.
     """
 
