@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,13 +15,15 @@ from service.blobs import open_blobs
 from service.database import Database
 from service.database.tables import Job, RecordCount, Workload
 from service.database.upgrade import read_revisions
+from service.disk_guard import shortage
 from service.engine.processes import is_alive
-from service.errors import Conflict
+from service.errors import Conflict, StorageFull
 from service.jobs.states import ACTIVE_STATES, JobState
 from service.ownership import is_owned, owner_url
 from service.references import delete_unreferenced, missing, named, unreferenced
 from service.settings import Settings
 from service.signing import known_key
+from tuner.disk_space import free_bytes
 from tuner.errors import TesseraError
 from tuner.targets import host_target, tvm_version
 
@@ -45,10 +46,7 @@ def check_up(settings: Settings) -> Iterator[Check]:
     yield from _packages()
     yield Check(name="host", detail=host_target().description)
     yield _enough("free memory", psutil.virtual_memory().available, hint="Close other programs before a large job.")
-    folder = settings.data_dir
-    while not folder.exists():
-        folder = folder.parent
-    yield _enough("free disk", shutil.disk_usage(folder).free, hint="See what a server keeps on its page Settings.")
+    yield _disk(settings)
     owned = is_owned(settings)
     yield Check(name="server", detail=(owner_url(settings) or "starting") if owned else "none")
     yield Check(name="data directory", detail=str(settings.data_dir))
@@ -93,6 +91,15 @@ def _packages() -> Iterator[Check]:
 def _enough(name: str, size_bytes: int, *, hint: str) -> Check:
     ok = size_bytes >= _ENOUGH_BYTES
     return Check(name=name, ok=ok, detail=f"{size_bytes / 1024**3:.1f} GiB", hint="" if ok else hint)
+
+
+def _disk(settings: Settings) -> Check:
+    if (short := shortage(settings)) is not None:
+        detail = f"{short}: no job starts, and uploads are refused"
+        return Check(name="free disk", ok=False, detail=detail, hint=StorageFull.hint)
+    return _enough(
+        "free disk", free_bytes(settings.data_dir), hint="See what a server keeps on its page Settings."
+    )
 
 
 def _kept(settings: Settings, *, owned: bool) -> Iterator[Check]:

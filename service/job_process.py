@@ -21,7 +21,9 @@ from service.blobs import BlobStore, open_blobs
 from service.database import Database
 from service.database.session import JOB_PATIENCE_S
 from service.database.tables import Job, Model
+from service.disk_guard import full_disk_is_told
 from service.engine.processes import PARENT_VARIABLE
+from service.errors import StorageFull
 from service.jobs import queue
 from service.jobs.artifacts import Shelf, store_artifacts, store_schedules
 from service.jobs.states import JobState
@@ -38,6 +40,8 @@ from tuner.targets import TargetSpec, can_measure
 _HEARTBEAT_S = 5.0
 # How long a job whose last board is gone waits at least: the server may not have noticed yet.
 _WITHOUT_BOARD_S = 2.0
+# When a job that had no space left is tried again at the earliest, where the guard sees enough: another disk was full.
+_SPACE_AFTER_S = 60.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,7 +70,7 @@ def run(settings: Settings, database: Database, job_id: str, *, attempt: int) ->
     blobs = open_blobs(settings)
     reporter = JobReporter(database, job_id, attempt=attempt)
     try:
-        with _heartbeat(database, job_id, attempt=attempt):
+        with _heartbeat(database, job_id, attempt=attempt), full_disk_is_told(settings.work_dir(job_id)):
             request = make_request(settings, blobs, job, model_name=model.name)
             store = DatabaseRecordStore(database, job_id, attempt=attempt)
             result = _tune(request, store, DatabaseCostModelStore(database, blobs), reporter)
@@ -80,7 +84,22 @@ def run(settings: Settings, database: Database, job_id: str, *, attempt: int) ->
         return 0
     except (NoBoardError, TrackerError) as error:
         reason = f"{error.message} The job waits for a board and resumes from its records."
-        queue.requeue(database, job_id, reason=reason, attempt=attempt, delay_s=_WITHOUT_BOARD_S)
+        queue.requeue(database, job_id, reason=reason, attempt=attempt, after_s=_WITHOUT_BOARD_S)
+        return 0
+    except StorageFull as error:
+        # The next attempt makes it anew, and the database may need the space to say so. Where even that is not enough,
+        # this process dies of it, and the engine puts the job back as soon as it can.
+        shutil.rmtree(settings.work_dir(job_id), ignore_errors=True)
+        reason = f"{error.message} The job waits for space and resumes from its records."
+        queue.requeue(
+            database,
+            job_id,
+            reason=reason,
+            attempt=attempt,
+            crash=job.crash,
+            barren_attempts=job.barren_attempts,
+            after_s=_SPACE_AFTER_S,
+        )
         return 0
     except TesseraError as error:
         reporter.emit(Log(message=f"{error.code}: {error.message} {error.hint}".strip(), level="error"))

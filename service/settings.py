@@ -39,6 +39,10 @@ class Settings(BaseSettings):
     max_parallel_jobs: int = Field(
         default=1, ge=0, description="Jobs run at once; 0 starts none (the queue waits for another engine)."
     )
+    max_queued_jobs: int = Field(default=1000, ge=1, description="Jobs that may wait in the queue; more are refused.")
+    min_free_disk_bytes: int = Field(
+        default=GIB, ge=0, description="With less free where data_dir lies jobs wait and uploads are refused; 0: never."
+    )
     max_opset: int = Field(default=28, description="Newest ONNX opset accepted at upload.")
     check_timeout_s: float = Field(default=180.0, gt=0, description="Longest preflight of POST /models/{id}/check.")
     check_memory_bytes: int = Field(default=16 * GIB, ge=GIB, description="Address space of one preflight process.")

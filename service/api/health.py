@@ -14,6 +14,7 @@ from service.api.dependencies import ServicesDep
 from service.api.schemas import Health, Ready, ReadyCheck
 from service.database.tables import Artifact, Model, RecordCount
 from service.database.upgrade import read_revisions
+from service.disk_guard import shortage
 from service.queries.jobs import count_jobs
 from service.services import Services
 
@@ -35,12 +36,13 @@ async def get_health() -> Health:
 @router.get(
     "/readyz",
     summary="Ask whether jobs can be taken",
-    description="The database is at its newest revision, blobs can be written, and the engine answers.",
+    description="The database is at its newest revision, blobs can be written, the data directory's disk has space, "
+    "and the engine answers.",
     response_description="All of it is well",
     responses={503: {"model": Ready, "description": "Not all of it: `checks` says what is wrong"}},
 )
 def get_readiness(response: Response, services: ServicesDep) -> Ready:
-    checks = [_database(services), _blobs(services), _engine(services)]
+    checks = [_database(services), _blobs(services), _disk(services), _engine(services)]
     ready = all(check.ok for check in checks)
     response.status_code = 200 if ready else 503
     return Ready(status="ok" if ready else "unavailable", checks=checks)
@@ -73,6 +75,11 @@ def _blobs(services: Services) -> ReadyCheck:
     except Exception as error:
         return ReadyCheck(name="blobs", ok=False, detail=str(error))
     return ReadyCheck(name="blobs", ok=True)
+
+
+def _disk(services: Services) -> ReadyCheck:
+    short = shortage(services.settings)
+    return ReadyCheck(name="disk", ok=short is None, detail=str(short or ""))
 
 
 def _engine(services: Services) -> ReadyCheck:

@@ -16,6 +16,7 @@ import threading
 import time
 
 from service.database import Database
+from service.disk_guard import shortage
 from service.engine.placement import CannotStart, Placement
 from service.jobs import queue
 from service.jobs.deaths import Death, settle
@@ -26,6 +27,8 @@ from tuner.targets import TargetSpec
 
 # How often processes are looked at. A cancellation or a new job wakes the thread at once.
 _TICK_S = 0.25
+# What failed is not tried, and not logged, more often than that: the log may lie on the disk that is full.
+_PAUSE_AFTER_FAILURE_S = 2.0
 # A busy Ray cluster may take some seconds to start a job's worker.
 _ANSWERS_WITHIN_S = 60.0
 _STOP_WITHIN_S = 10.0
@@ -80,12 +83,14 @@ class Engine:
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._woken.clear()
+            pause_s = _TICK_S
             try:
                 self.tick()
             except Exception:  # a full disk or a locked database must not end the supervision
                 log.exception("the engine failed at its work and goes on")
+                pause_s = _PAUSE_AFTER_FAILURE_S
             self._last_tick = time.monotonic()
-            self._woken.wait(_TICK_S)
+            self._woken.wait(pause_s)
 
     def tick(self) -> None:
         """One look at everything: ended processes first, then cancellations, then the queue."""
@@ -98,11 +103,9 @@ class Engine:
             elif not self._settle_if_dead(job):
                 running += 1
         while running < self._settings.max_parallel_jobs and not self._stopping.is_set():
-            waiting = self._waiting()
-            if self._placement.problem() is not None:
-                queue.tell_what_is_waited_for(self._database, waiting)
-                break
-            claim = queue.claim_next(self._database, waiting=waiting)
+            short = shortage(self._settings)
+            paused = short.waiting_for if short else self._placement.problem()
+            claim = queue.claim_next(self._database, waiting=self._waiting(), paused=paused)
             if claim is None or not self._start(claim):
                 break
             running += 1
@@ -110,18 +113,15 @@ class Engine:
     def _waiting(self) -> dict[str, str]:
         """What jobs of targets that nothing can measure now are waiting for, by target."""
         targets = queue.measured_targets(self._database)
-        reasons = {name: self._reason_to_wait(TargetSpec.from_dict(spec)) for name, spec in targets.items()}
+        specs = {name: TargetSpec.from_dict(spec) for name, spec in targets.items()}
+        reasons = {name: self._placement.waiting_for(each) or self._placement.occupied(each) for name, each in specs.items()}
         return {name: reason for name, reason in reasons.items() if reason is not None}
-
-    def _reason_to_wait(self, spec: TargetSpec) -> str | None:
-        placement = self._placement
-        return placement.problem() or placement.waiting_for(spec) or placement.occupied(spec)
 
     def _start(self, claim: queue.Claim) -> bool:
         try:
             self._placement.start(claim)
         except CannotStart as reason:
-            queue.requeue(self._database, claim.job_id, reason=f"{reason}", delay_s=_NO_PLACE_DELAY_S)
+            queue.requeue(self._database, claim.job_id, reason=f"{reason}", after_s=_NO_PLACE_DELAY_S)
             return False
         except OSError as error:
             self._settle(claim.job_id, Death(exit_code=None, cause=f"it could not be started: {error}"))
@@ -147,6 +147,7 @@ class Engine:
             job_id,
             death,
             max_attempts_without_record=self._settings.max_attempts_without_record,
+            shortage=shortage(self._settings),
         )
         if get_state(self._database, job_id) in FINAL_STATES:
             self._placement.clear(job_id)

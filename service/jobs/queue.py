@@ -56,14 +56,20 @@ def measured_targets(database: Database) -> dict[str, dict[str, Any]]:
         return {row.target: row.target_spec for row in session.execute(query)}
 
 
-def claim_next(database: Database, *, waiting: Mapping[str, str] | None = None) -> Claim | None:
+def claim_next(
+    database: Database, *, waiting: Mapping[str, str] | None = None, paused: str | None = None
+) -> Claim | None:
     """Take the oldest job that may start; None when there is none. One atomic statement: nobody else gets it.
 
     ``waiting`` says of targets that nothing can measure now what their jobs wait for: those do not start, and tell.
+    ``paused`` is what all jobs wait for.
     """
     waiting = waiting or {}
     with database.write() as session:
-        _note_waiting(session, waiting)
+        if paused is not None:
+            _tell_that_all_wait(session, paused)
+            return None
+        _tell_what_is_waited_for(session, waiting)
         due = (
             select(Job.id)
             .where(
@@ -103,13 +109,12 @@ def claim_next(database: Database, *, waiting: Mapping[str, str] | None = None) 
         )
 
 
-def tell_what_is_waited_for(database: Database, waiting: Mapping[str, str]) -> None:
-    """What `claim_next` does with ``waiting``, without taking a job."""
-    with database.write() as session:
-        _note_waiting(session, waiting)
+def _tell_that_all_wait(session: Session, reason: str) -> None:
+    queued = Job.state == JobState.QUEUED.value
+    session.execute(update(Job).where(queued, Job.waiting_for.is_distinct_from(reason)).values(waiting_for=reason))
 
 
-def _note_waiting(session: Session, waiting: Mapping[str, str]) -> None:
+def _tell_what_is_waited_for(session: Session, waiting: Mapping[str, str]) -> None:
     queued = Job.state == JobState.QUEUED.value
     of_those = and_(Job.target.in_(waiting), Job.measure == "device")
     session.execute(update(Job).where(queued, Job.waiting_for.is_not(None), ~of_those).values(waiting_for=None))
@@ -200,12 +205,11 @@ def requeue(
     attempt: int | None = None,
     crash: str | None = None,
     barren_attempts: int = 0,
-    delay_s: float = 0.0,
+    after_s: float = 0.0,
 ) -> bool:
-    """Put a job whose process ended back into the queue: later by ``delay_s``, and later each time that it got
-    nowhere."""
-    if barren_attempts:
-        delay_s += _FIRST_RETRY_DELAY_S * 2 ** (barren_attempts - 1)
+    """Put a job whose process ended back into the queue: later each time that it got nowhere, and not before
+    ``after_s``."""
+    delay_s = max(after_s, _FIRST_RETRY_DELAY_S * 2 ** (barren_attempts - 1) if barren_attempts else 0.0)
     with database.write() as session:
         moved = _move(
             session,

@@ -8,6 +8,9 @@ record+signal:…    writes one trial first
 raise              an ordinary exception in the tuner
 refuse             an error of the tuner with a code
 record+noboard     the last board is gone after one trial
+record+full        no space is left after one trial
+record+wrapped     the same, found by the compiler
+record+fill        takes all the space there is after one trial, and fails for it
 hang               runs until it is ended
 record+hang        writes one trial first
 family             like hang, with a grandchild in a session of its own and an orphan that lost its parent
@@ -15,6 +18,7 @@ family             like hang, with a grandchild in a session of its own and an o
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -29,7 +33,7 @@ from service.queries.jobs import get_job
 from service.settings import Settings
 from tests.service.tuning import record, workload
 from tuner.cost_model_store import CostModelStore
-from tuner.errors import UnsupportedOperators
+from tuner.errors import BuildError, UnsupportedOperators
 from tuner.events import EventSink, Finished, Progress, Stage, StageStarted, TasksExtracted, TaskSummary, TrialMeasured
 from tuner.measure.fleet import NoBoardError
 from tuner.records import RecordStore
@@ -77,6 +81,17 @@ def tune(request: TuneRequest, *, store: RecordStore, models: CostModelStore, si
         time.sleep(600)
     if what == "record+noboard":
         raise NoBoardError("No board of x was free within 60 s.")
+    if what == "record+full":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if what == "record+wrapped":
+        try:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise BuildError("The network could not be compiled.") from error
+    if what == "record+fill":
+        with (Settings().data_dir / "filler").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(65536))
     return _finish(request, sink)
 
 

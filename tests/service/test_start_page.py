@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from service.app import create_app
 from service.dashboard import new_pages
 from service.jobs import queue
 from service.jobs.commands import cancel_job
 from service.jobs.states import JobState
 from service.queries.jobs import EarlierLimits, earlier_limits
 from service.services import Services
+from service.settings import Settings
 from tests.service.conftest import start, upload
 from tests.service.tuning import claimed
 
@@ -54,6 +56,19 @@ def test_what_is_wrong_is_said_and_stays_in_its_field(
         if name != "budget":
             assert f'name="{name}" value="{value}"' in sent.text
     assert client.get("/api/v1/jobs").json()["items"] == []
+
+
+def test_several_jobs_find_a_place_or_none_does(settings: Settings, model_file: Path) -> None:
+    with TestClient(create_app(settings.model_copy(update={"max_queued_jobs": 1}), engine=False)) as client:
+        sent = client.post(
+            f"/new/{upload(client, model_file)}",
+            data={**FIELDS, "action": "start", "target": ["host", "riscv64"]},
+            headers=ORIGIN,
+            follow_redirects=False,
+        )
+        assert sent.status_code == 429
+        assert "1 jobs wait in the queue" in sent.text
+        assert client.get("/api/v1/jobs").json()["items"] == []
 
 
 def checked(client: TestClient, monkeypatch: pytest.MonkeyPatch, model_id: str, target: str = "host") -> str:
