@@ -6,6 +6,7 @@ import platform
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 
 import psutil
@@ -13,6 +14,7 @@ from sqlalchemy import func, select
 
 from service.blobs import open_blobs
 from service.database import Database
+from service.database.base import now
 from service.database.tables import Job, RecordCount, Workload
 from service.database.upgrade import read_revisions
 from service.disk_guard import shortage
@@ -29,6 +31,8 @@ from tuner.targets import host_target, tvm_version
 
 _ENOUGH_BYTES = 2 * 1024**3
 _SHOWN = 3
+# Longer than a heartbeat is late on a busy machine.
+_HEARTBEATS = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,8 @@ def check_up(settings: Settings) -> Iterator[Check]:
     yield Check(name="host", detail=host_target().description)
     yield _enough("free memory", psutil.virtual_memory().available, hint="Close other programs before a large job.")
     yield _disk(settings)
+    if settings.engine == "ray":
+        yield _ray(settings)
     owned = is_owned(settings)
     yield Check(name="server", detail=(owner_url(settings) or "starting") if owned else "none")
     yield Check(name="data directory", detail=str(settings.data_dir))
@@ -102,6 +108,18 @@ def _disk(settings: Settings) -> Check:
     )
 
 
+def _ray(settings: Settings) -> Check:
+    from service.engine.ray_cluster import Unreachable, look_at_cluster
+
+    try:
+        return Check(name="Ray", detail=f"{settings.ray_address}: {look_at_cluster(settings)}")
+    except Unreachable as error:
+        hint = "Start its head: ray start --head. Jobs wait for it. RAY_AUTH_TOKEN has to be the cluster's."
+        return Check(name="Ray", ok=False, detail=f"{settings.ray_address}: {error}", hint=hint)
+    except TesseraError as error:
+        return Check(name="Ray", ok=False, detail=error.message, hint=error.hint)
+
+
 def _kept(settings: Settings, *, owned: bool) -> Iterator[Check]:
     try:
         database = Database(settings.sqlalchemy_url)
@@ -144,16 +162,22 @@ def _blobs(database: Database, settings: Settings) -> Iterator[Check]:
 
 
 def _jobs(database: Database, *, owned: bool) -> Check:
+    running = select(Job.pid, Job.pid_started_at, Job.heartbeat_at)
     with database.read() as session:
-        active = session.execute(
-            select(Job.pid, Job.pid_started_at).where(Job.state.in_([state.value for state in ACTIVE_STATES]))
-        ).all()
+        active = session.execute(running.where(Job.state.in_([state.value for state in ACTIVE_STATES]))).all()
         queued = session.scalar(select(func.count()).select_from(Job).where(Job.state == JobState.QUEUED.value)) or 0
-    alive = sum(pid is not None and started is not None and is_alive(pid, started) for pid, started in active)
+    alive = sum(_lives(*row) for row in active)
     detail = f"{alive} running, {len(active) - alive} interrupted, {queued} queued"
     if not owned and (queued or len(active) > alive):
         return Check(name="jobs", detail=detail, hint="They go on when a server runs: tessera serve")
     return Check(name="jobs", detail=detail)
+
+
+def _lives(pid: int | None, started_at: float | None, heartbeat_at: datetime | None) -> bool:
+    """A process of this machine is looked at; one of another says that it lives."""
+    if pid is not None and started_at is not None:
+        return is_alive(pid, started_at)
+    return heartbeat_at is not None and now() - heartbeat_at < _HEARTBEATS
 
 
 def _records(database: Database) -> Check:

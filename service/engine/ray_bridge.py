@@ -1,4 +1,4 @@
-"""``python -m service.engine.ray_bridge ADDRESS``: talks to a Ray cluster for the server, in a process of its own.
+"""``python -m service.engine.ray_bridge ADDRESS NAMESPACE``: talks to a Ray cluster for the server, in a process of its own.
 
 When the head of a cluster dies, Ray ends the processes that are connected to it. That may be this one, and never the
 server: it starts another, which finds the jobs' actors by their names. Requests and answers are lines of JSON on
@@ -21,7 +21,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
 from service.engine.processes import PARENT_VARIABLE, child_environment, end_job_processes
-from service.engine.ray_protocol import NAMESPACE, RESOURCE_PREFIX
+from service.engine.ray_protocol import RESOURCE_PREFIX
 
 _STARTS_WITHIN_S = 45.0
 _ANSWERS_WITHIN_S = 8.0
@@ -76,6 +76,9 @@ class JobActor:
 class Bridge:
     """The operations of the protocol: each method is one, its arguments are the request's."""
 
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+
     def cluster(self) -> dict[str, Any]:
         """What the cluster has, and what of it is free."""
         nodes = [node for node in ray.nodes() if node["Alive"]]
@@ -93,7 +96,7 @@ class Bridge:
         tags = {resource: amount for resource, amount in needs.items() if resource.startswith(RESOURCE_PREFIX)}
         remote = ray.remote(JobActor).options(
             name=name,
-            namespace=NAMESPACE,
+            namespace=self._namespace,
             lifetime="detached",
             num_cpus=needs.get("CPU", 0),
             resources=tags,
@@ -111,7 +114,7 @@ class Bridge:
     def look(self, name: str, known_bytes: int | None) -> dict[str, Any]:
         """What `JobActor.look` says; ``gone`` says why there is nobody to ask."""
         try:
-            return dict(ray.get(ray.get_actor(name, NAMESPACE).look.remote(known_bytes), timeout=_ANSWERS_WITHIN_S))
+            return dict(ray.get(ray.get_actor(name, self._namespace).look.remote(known_bytes), timeout=_ANSWERS_WITHIN_S))
         except GetTimeoutError:
             return {"exit_code": None, "log": "", "log_bytes": known_bytes}  # busy or cut off: the heartbeat tells
         except ValueError:
@@ -122,7 +125,7 @@ class Bridge:
     def end(self, name: str) -> dict[str, Any]:
         """End the job's processes and its actor."""
         try:
-            actor = ray.get_actor(name, NAMESPACE)
+            actor = ray.get_actor(name, self._namespace)
         except ValueError:
             return {"ended": True}
         try:
@@ -136,22 +139,22 @@ class Bridge:
         return {"ended": ended}
 
     def names(self) -> dict[str, Any]:
-        """The names of all actors of jobs."""
+        """The names of all actors of this namespace."""
         actors = ray.util.list_named_actors(all_namespaces=True)
-        return {"names": [actor["name"] for actor in actors if actor["namespace"] == NAMESPACE]}
+        return {"names": [actor["name"] for actor in actors if actor["namespace"] == self._namespace]}
 
 
 def main() -> None:
-    (address,) = sys.argv[1:]
+    address, namespace = sys.argv[1:]
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever Ray prints is no answer
     try:
-        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="error")
+        ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level="error")
     except (RayError, RuntimeError, ConnectionError, ValueError) as error:
         _answer(answers, {"error": _first_line(error)})
         sys.exit(1)
     _answer(answers, {})
-    bridge = Bridge()
+    bridge = Bridge(namespace)
     for line in sys.stdin:
         request = json.loads(line)
         try:

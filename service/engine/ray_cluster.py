@@ -7,6 +7,7 @@ A node that is to measure carries a resource ``target:NAME``, one for each job t
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import select
@@ -18,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
+
+from sqlalchemy import make_url
 
 from service.engine.placement import CannotStart
 from service.engine.processes import JOB_COMMAND, python_module
@@ -51,6 +54,11 @@ class ClusterState:
     total: Mapping[str, float]
     free: Mapping[str, float]
 
+    def __str__(self) -> str:
+        places = [f"{name} × {amount:.0f}" for name, amount in self.total.items() if name.startswith(RESOURCE_PREFIX)]
+        nodes = f"{self.nodes} node{'s' if self.nodes != 1 else ''}"
+        return ", ".join([nodes, f"{self.total.get('CPU', 0):.0f} cores", *sorted(places)])
+
 
 def require_ray(settings: Settings) -> str:
     """The cluster's address; raises `ServiceError` where none is set, or Ray is not installed."""
@@ -69,6 +77,15 @@ def require_ray(settings: Settings) -> str:
     return settings.ray_address
 
 
+def look_at_cluster(settings: Settings) -> ClusterState:
+    """What the cluster of the settings has; raises `Unreachable`, and `ServiceError` as `require_ray` does."""
+    bridge = _Bridge(require_ray(settings), _namespace(settings))
+    try:
+        return _state(bridge.ask("cluster"))
+    finally:
+        bridge.close()
+
+
 class RayPlacement:
     """``command`` is what runs a job; its id and the number of the attempt are appended. Its Python is the node's."""
 
@@ -77,7 +94,7 @@ class RayPlacement:
         self._settings = settings
         self._fleet = fleet
         self._command = [part for part in command if part != sys.executable]
-        self._bridge = _Bridge(self._address)
+        self._bridge = _Bridge(self._address, _namespace(settings))
         self._cluster: ClusterState | None = None
         self._asked_at = float("-inf")
         self._problem: str | None = "connecting"
@@ -85,12 +102,7 @@ class RayPlacement:
         self._log_bytes: dict[str, int] = {}  # of an actor's log, that were kept
 
     def describe(self) -> str:
-        where = f"Ray at {self._address}"
-        if self._problem is not None or self._cluster is None:
-            return f"{where}: {self._problem}"
-        tags = sorted(name for name in self._cluster.total if name.startswith(RESOURCE_PREFIX))
-        cores = self._cluster.total.get("CPU", 0)
-        return f"{where}: {self._cluster.nodes} nodes, {cores:.0f} CPUs{''.join(f', {tag}' for tag in tags)}"
+        return f"Ray at {self._address}: {self._problem or self._cluster}"
 
     def problem(self) -> str | None:
         return f"the Ray cluster at {self._address}: {self._problem}" if self._problem else None
@@ -225,8 +237,8 @@ class RayPlacement:
 class _Bridge:
     """The bridge process (see `service.engine.ray_bridge`), started when it is needed and again when it has died."""
 
-    def __init__(self, address: str) -> None:
-        self._address = address
+    def __init__(self, address: str, namespace: str) -> None:
+        self._arguments = [address, namespace]
         self._process: subprocess.Popen[bytes] | None = None
         self._buffer = b""
         self._not_before = float("-inf")
@@ -263,7 +275,7 @@ class _Bridge:
                 raise Unreachable("not reachable; trying again")
             self._buffer = b""
             self._process = subprocess.Popen(
-                [*python_module("service.engine.ray_bridge"), self._address],
+                [*python_module("service.engine.ray_bridge"), *self._arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
@@ -294,6 +306,12 @@ class _Bridge:
     def _give_up(self) -> None:
         self.close()
         self._not_before = time.monotonic() + _TRY_AGAIN_S
+
+
+def _namespace(settings: Settings) -> str:
+    """Of this installation's actors, which a cluster may hold beside another's: by its database."""
+    database = make_url(settings.sqlalchemy_url).render_as_string(hide_password=True)
+    return f"tessera-{hashlib.sha256(database.encode()).hexdigest()[:12]}"
 
 
 def _name(job_id: str, attempt: int) -> str:
