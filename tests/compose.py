@@ -64,6 +64,11 @@ class Image:
         return dict(pair.split("=", 1) for pair in pairs)
 
     @property
+    def command(self) -> list[str]:
+        command: list[str] = json.loads(re.findall(r"^CMD (\[.*\])$", self.lines, re.MULTILINE)[-1])
+        return command
+
+    @property
     def healthcheck(self) -> list[str] | None:
         found = re.search(r"^HEALTHCHECK [^\[]*CMD (\[.*\])$", self.lines, re.MULTILINE)
         return ["CMD", *json.loads(found[1])] if found else None
@@ -102,10 +107,11 @@ class ByHand:
     @contextmanager
     def started(self, name: str) -> Iterator[None]:
         """The service, from when its health check succeeds."""
+        service = self.services[name]
         log = self._folder / f"{name}.log"
         with log.open("wb") as output:
             process = psutil.Popen(
-                [self.translate(word) for word in self.services[name]["command"]],
+                [self.translate(word) for word in service.get("command") or Image(service).command],
                 env=self.environment(name),
                 cwd=self._folder,
                 stdout=output,
