@@ -1,11 +1,26 @@
-# The service with its dashboard and engine. Jobs tune for the machine that the container runs on.
-FROM python:3.12.11-slim-bookworm
-
+# One image for all of Tessera: the server, Ray's head and workers, the tracker; by itself it is a server on SQLite and
+# local disk. The target `board` is a small one, for a board that measures.
+FROM python:3.12.11-slim-bookworm AS base
 ENV PYTHONUNBUFFERED=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+RUN useradd --create-home --uid 10001 tessera
 WORKDIR /opt/tessera
-
-# Dependencies first: this layer (about 1.2 GB) is built again only when the lock file changes.
 COPY requirements.lock ./
+
+
+FROM base AS board
+RUN awk '/^[a-z]/ { wanted = /^(apache-tvm|apache-tvm-ffi|cloudpickle|ml-dtypes|numpy|psutil|typing-extensions)==/ } wanted' \
+        requirements.lock > board.lock \
+    && pip install --no-deps --require-hashes -r board.lock
+# Asks the tracker, in health checks.
+COPY tuner/__init__.py tuner/errors.py tuner/
+COPY tuner/measure/__init__.py tuner/measure/tracker.py tuner/measure/
+USER tessera
+ENV TVM_USE_RUNTIME_LIB=1 TVM_NUM_THREADS=4 TVM_BIND_THREADS=0
+EXPOSE 9090
+
+
+FROM base AS tessera
+# Dependencies first: this layer (about 1.2 GB) is built again only when the lock file changes.
 RUN pip install --no-deps --require-hashes -r requirements.lock
 
 COPY pyproject.toml README.md LICENSE ./
@@ -14,12 +29,12 @@ COPY tuner tuner
 COPY service service
 COPY migrations migrations
 COPY examples examples
-RUN pip install --no-deps --no-build-isolation --editable '.[server]' \
-    && useradd --create-home --uid 10001 tessera \
+RUN pip install --no-deps --no-build-isolation --editable '.[server,postgresql,s3,ray]' \
     && install --directory --owner tessera /data
 
 USER tessera
-ENV TESSERA_DATA_DIR=/data TESSERA_HOST=0.0.0.0 TESSERA_PORT=8765
+# The linker's cache is kept with the data: it takes 20 seconds to fill for each kind of device.
+ENV TESSERA_DATA_DIR=/data TESSERA_HOST=0.0.0.0 TESSERA_PORT=8765 XDG_CACHE_HOME=/data/cache
 VOLUME /data
 EXPOSE 8765
 HEALTHCHECK --interval=10s --timeout=5s --start-period=15s \

@@ -44,8 +44,8 @@ screenshots: $(VENV)/installed-dev ## Photograph every page into docs/images, af
 	@$(BIN)/python -m tests.acceptance.screenshots
 
 # Pins and hashes come from PyPI alone: local indexes and folders of wheels must not leak into the files.
-LOCK := env -u PIP_FIND_LINKS $(BIN)/uv pip compile --quiet pyproject.toml --extra server --universal --python-version 3.11 \
-	--generate-hashes --no-emit-index-url --no-emit-find-links \
+LOCK := env -u PIP_FIND_LINKS $(BIN)/uv pip compile --quiet pyproject.toml --extra server --extra postgresql --extra s3 --extra ray \
+	--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--custom-compile-command "make lock"
 
 lock: $(BIN)/python ## Write the lock files again (LOCK_ARGS=--upgrade for the newest versions)

@@ -229,7 +229,7 @@ def verify(installation: Installation, job_id: str, folder: Path) -> None:
     assert set(by_kind) >= {"bundle", "signature", "manifest", "records"}
     content = {}
     for kind in ("bundle", "signature"):
-        got = httpx2.get(f"{installation.url}/api/v1/artifacts/{by_kind[kind]['id']}", trust_env=False, timeout=30)
+        got = httpx2.get(f"{installation.url}/api/v1/artifacts/{by_kind[kind]['id']}/download", trust_env=False, timeout=30)
         assert got.status_code == 200, got.text
         content[kind] = got.content
     bundle = folder / by_kind["bundle"]["filename"]
