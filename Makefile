@@ -27,7 +27,7 @@ test: $(VENV)/installed-dev ## Run the tests (PYTEST_ARGS="-k name" chooses some
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not fault" $(PYTEST_ARGS)
 
 faults: $(VENV)/installed-dev ## Kill everything at 20 moments of real jobs (TESSERA_TEST_FAULTS=100: at more)
-	@$(BIN)/python -m pytest -m fault $(PYTEST_ARGS) tests/fault
+	@$(BIN)/python -m pytest -m fault $(PYTEST_ARGS)
 
 lint: $(VENV)/installed-dev ## Check style, types, layers and dependencies
 	@$(BIN)/ruff check .
