@@ -127,7 +127,9 @@ class ByHand:
     def problem(self, name: str) -> str | None:
         """What the service's health check says against it; None when it is healthy."""
         service = self.services[name]
-        kind, *command = service["healthcheck"]["test"] if "healthcheck" in service else Image(service).healthcheck or ()
+        kind, *command = (
+            service["healthcheck"]["test"] if "healthcheck" in service else Image(service).healthcheck or ()
+        )
         assert kind == "CMD"
         done = subprocess.run(
             [self.translate(word) for word in command],
@@ -161,7 +163,9 @@ class ByHand:
 
             control("-o", f"-h 127.0.0.1 -p {self.ports[port]} -k {folder}", "start")
             try:
-                with psycopg.connect(host=folder, port=self.ports[port], user="postgres", autocommit=True) as connection:
+                with psycopg.connect(
+                    host=folder, port=self.ports[port], user="postgres", autocommit=True
+                ) as connection:
                     connection.execute(f"CREATE ROLE {user} LOGIN PASSWORD '{password}'")
                     connection.execute(f"CREATE DATABASE {database} OWNER {user}")
                 ready = [self.translate(word) for word in service["healthcheck"]["test"][1:]]
