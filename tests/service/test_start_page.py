@@ -60,12 +60,7 @@ def test_what_is_wrong_is_said_and_stays_in_its_field(
 
 def test_several_jobs_find_a_place_or_none_does(settings: Settings, model_file: Path) -> None:
     with TestClient(create_app(settings.model_copy(update={"max_queued_jobs": 1}), engine=False)) as client:
-        sent = client.post(
-            f"/new/{upload(client, model_file)}",
-            data={**FIELDS, "action": "start", "target": ["host", "riscv64"]},
-            headers=ORIGIN,
-            follow_redirects=False,
-        )
+        sent = send(client, upload(client, model_file), also="riscv64")
         assert sent.status_code == 429
         assert "1 jobs wait in the queue" in sent.text
         assert client.get("/api/v1/jobs").json()["items"] == []
