@@ -7,6 +7,7 @@ stand-ins: a PostgreSQL 18 that is set up as its image would do it, and moto for
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -127,7 +128,8 @@ class ByHand:
         finally:
             family = [process, *(process.children(recursive=True) if process.is_running() else ())]
             for each in family:
-                each.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill()
             psutil.wait_procs(family, timeout=10)
 
     def problem(self, name: str) -> str | None:
