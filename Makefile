@@ -12,7 +12,7 @@ INSTALL := $(PIP) install --no-deps --require-hashes
 INSTALL_SELF := $(PIP) install --no-deps --no-build-isolation --editable '.[server]'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format screenshots lock clean
+.PHONY: help demo serve test faults lint format screenshots lock clean
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,7 +24,10 @@ serve: $(VENV)/installed ## Start the service: REST API, dashboard and engine
 	@$(BIN)/tessera serve
 
 test: $(VENV)/installed-dev ## Run the tests (PYTEST_ARGS="-k name" chooses some)
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not fault" $(PYTEST_ARGS)
+
+faults: $(VENV)/installed-dev ## Kill everything at 20 moments of real jobs (TESSERA_TEST_FAULTS=100: at more)
+	@$(BIN)/python -m pytest -m fault $(PYTEST_ARGS)
 
 lint: $(VENV)/installed-dev ## Check style, types, layers and dependencies
 	@$(BIN)/ruff check .
@@ -41,7 +44,7 @@ screenshots: $(VENV)/installed-dev ## Photograph every page into docs/images, af
 	@$(BIN)/python -m tests.acceptance.screenshots
 
 # Pins and hashes come from PyPI alone: local indexes and folders of wheels must not leak into the files.
-LOCK := env -u PIP_FIND_LINKS $(BIN)/uv pip compile --quiet pyproject.toml --extra server --extra postgresql --extra s3 \
+LOCK := env -u PIP_FIND_LINKS $(BIN)/uv pip compile --quiet pyproject.toml --extra server --extra postgresql --extra s3 --extra ray \
 	--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--custom-compile-command "make lock"
 

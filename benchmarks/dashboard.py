@@ -34,13 +34,13 @@ from starlette.testclient import TestClient
 from benchmarks.rows import provenance
 from service.api.schemas import JobCreate
 from service.app import create_app
-from service.jobs import queue
 from service.jobs.commands import create_job
 from service.services import Services
 from service.settings import Settings
 from service.stores import JobReporter
 from tests import models
 from tests.acceptance import seed
+from tests.service.tuning import claimed
 
 _PORT = 8791
 _SIZES = {"wide": (1440, 900), "phone": (390, 844)}
@@ -57,7 +57,7 @@ def fill(settings: Settings, *, jobs: int, trials: int, folder: Path) -> str:
         large = ""
         for number in range(jobs):
             job_id = create_job(services, JobCreate(model_id=model_id, trials=trials if number == 0 else 16)).job.id
-            assert queue.claim_next(services.database) == job_id
+            assert claimed(services.database) == job_id
             reporter = JobReporter(services.database, job_id)
             count = trials if number == 0 else 16
             seed.tune(services, job_id, reporter, trials=count, total=count)

@@ -32,7 +32,10 @@ from service.dashboard.pages import STATIC_DIR, install_error_pages
 from service.dashboard.routes import router as dashboard
 from service.database import Database
 from service.database.upgrade import upgrade
-from service.engine.local import LocalEngine
+from service.engine.engine import Engine
+from service.engine.local import LocalPlacement
+from service.engine.placement import Placement
+from service.engine.processes import JOB_COMMAND
 from service.fleet import FleetView
 from service.ownership import own
 from service.retention.keeper import RetentionKeeper
@@ -82,8 +85,7 @@ def _open(stack: ExitStack, settings: Settings, with_engine: bool, job_command: 
     fleet = FleetView(Tracker.parse(settings.tracker) if settings.tracker else None)
     engine, sender = None, None
     if with_engine:
-        command = {"command": job_command} if job_command else {}
-        engine = LocalEngine(settings, database, fleet=fleet, **command)
+        engine = Engine(settings, database, _placement(settings, database, fleet, job_command or JOB_COMMAND))
         engine.start()
         stack.callback(engine.stop)
         sender = WebhookSender(database)
@@ -95,6 +97,14 @@ def _open(stack: ExitStack, settings: Settings, with_engine: bool, job_command: 
         keeper.start()
         stack.callback(keeper.stop)
     return services
+
+
+def _placement(settings: Settings, database: Database, fleet: FleetView, command: Sequence[str]) -> Placement:
+    if settings.engine == "local":
+        return LocalPlacement(settings, database, fleet=fleet, command=command)
+    from service.engine.ray_cluster import RayPlacement
+
+    return RayPlacement(settings, fleet=fleet, command=command)
 
 
 class _RevalidatedFiles(StaticFiles):

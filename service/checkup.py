@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 
 import psutil
@@ -14,20 +14,25 @@ from sqlalchemy import func, select
 
 from service.blobs import open_blobs
 from service.database import Database
+from service.database.base import now
 from service.database.tables import Job, RecordCount, Workload
 from service.database.upgrade import read_revisions
+from service.disk_guard import shortage
 from service.engine.processes import is_alive
-from service.errors import Conflict
+from service.errors import Conflict, StorageFull
 from service.jobs.states import ACTIVE_STATES, JobState
 from service.ownership import is_owned, owner_url
 from service.references import delete_unreferenced, missing, named, unreferenced
 from service.settings import Settings
 from service.signing import known_key
+from tuner.disk_space import free_bytes
 from tuner.errors import TesseraError
 from tuner.targets import host_target, tvm_version
 
 _ENOUGH_BYTES = 2 * 1024**3
 _SHOWN = 3
+# Longer than a heartbeat is late on a busy machine.
+_HEARTBEATS = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +50,9 @@ def check_up(settings: Settings) -> Iterator[Check]:
     yield from _packages()
     yield Check(name="host", detail=host_target().description)
     yield _enough("free memory", psutil.virtual_memory().available, hint="Close other programs before a large job.")
-    folder = settings.data_dir
-    while not folder.exists():
-        folder = folder.parent
-    yield _enough("free disk", shutil.disk_usage(folder).free, hint="See what a server keeps on its page Settings.")
+    yield _disk(settings)
+    if settings.engine == "ray":
+        yield _ray(settings)
     owned = is_owned(settings)
     yield Check(name="server", detail=(owner_url(settings) or "starting") if owned else "none")
     yield Check(name="data directory", detail=str(settings.data_dir))
@@ -95,6 +99,27 @@ def _enough(name: str, size_bytes: int, *, hint: str) -> Check:
     return Check(name=name, ok=ok, detail=f"{size_bytes / 1024**3:.1f} GiB", hint="" if ok else hint)
 
 
+def _disk(settings: Settings) -> Check:
+    if (short := shortage(settings)) is not None:
+        detail = f"{short}: no job starts, and uploads are refused"
+        return Check(name="free disk", ok=False, detail=detail, hint=StorageFull.hint)
+    return _enough(
+        "free disk", free_bytes(settings.data_dir), hint="See what a server keeps on its page Settings."
+    )
+
+
+def _ray(settings: Settings) -> Check:
+    from service.engine.ray_cluster import Unreachable, look_at_cluster
+
+    try:
+        return Check(name="Ray", detail=f"{settings.ray_address}: {look_at_cluster(settings)}")
+    except Unreachable as error:
+        hint = "Start its head: ray start --head. Jobs wait for it. RAY_AUTH_TOKEN has to be the cluster's."
+        return Check(name="Ray", ok=False, detail=f"{settings.ray_address}: {error}", hint=hint)
+    except TesseraError as error:
+        return Check(name="Ray", ok=False, detail=error.message, hint=error.hint)
+
+
 def _kept(settings: Settings, *, owned: bool) -> Iterator[Check]:
     try:
         database = Database(settings.sqlalchemy_url)
@@ -137,16 +162,22 @@ def _blobs(database: Database, settings: Settings) -> Iterator[Check]:
 
 
 def _jobs(database: Database, *, owned: bool) -> Check:
+    running = select(Job.pid, Job.pid_started_at, Job.heartbeat_at)
     with database.read() as session:
-        active = session.execute(
-            select(Job.pid, Job.pid_started_at).where(Job.state.in_([state.value for state in ACTIVE_STATES]))
-        ).all()
+        active = session.execute(running.where(Job.state.in_([state.value for state in ACTIVE_STATES]))).all()
         queued = session.scalar(select(func.count()).select_from(Job).where(Job.state == JobState.QUEUED.value)) or 0
-    alive = sum(pid is not None and started is not None and is_alive(pid, started) for pid, started in active)
+    alive = sum(_lives(*row) for row in active)
     detail = f"{alive} running, {len(active) - alive} interrupted, {queued} queued"
     if not owned and (queued or len(active) > alive):
         return Check(name="jobs", detail=detail, hint="They go on when a server runs: tessera serve")
     return Check(name="jobs", detail=detail)
+
+
+def _lives(pid: int | None, started_at: float | None, heartbeat_at: datetime | None) -> bool:
+    """A process of this machine is looked at; one of another says that it lives."""
+    if pid is not None and started_at is not None:
+        return is_alive(pid, started_at)
+    return heartbeat_at is not None and now() - heartbeat_at < _HEARTBEATS
 
 
 def _records(database: Database) -> Check:

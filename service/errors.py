@@ -38,6 +38,12 @@ class NotOnnx(ServiceError):
     hint = "Upload a complete .onnx file (ModelProto); check it with onnx.checker.check_model."
 
 
+class QueueFull(ServiceError):
+    status = 429
+    code = "queue_full"
+    hint = "Wait until some have started, cancel some (tessera jobs cancel), or raise TESSERA_MAX_QUEUED_JOBS."
+
+
 class TooLarge(ServiceError):
     status = 413
     code = "model_too_large"
@@ -47,7 +53,7 @@ class TooLarge(ServiceError):
 class StorageFull(ServiceError):
     status = 507
     code = "storage_full"
-    hint = "Free disk space in the server's data directory, then retry."
+    hint = "Delete what is outdated (Settings → Storage, tessera doctor --clean), or use a larger disk."
 
 
 class StorageUnavailable(ServiceError):

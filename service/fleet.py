@@ -62,6 +62,12 @@ class FleetView:
             joined = self._fleet.of(spec.name)
         return None if joined else f"a board of {spec.name} to join the tracker at {self.tracker}"
 
+    def has_board(self, spec: TargetSpec) -> bool:
+        """Whether a board of the target has joined."""
+        with self._lock:
+            self._look()
+            return bool(self._fleet.of(spec.name))
+
     def _look(self) -> None:
         fresh_s = _FRESH_S if self._problem is None else _FRESH_AFTER_PROBLEM_S
         if self.tracker is None or time.monotonic() - self._asked_at < fresh_s:

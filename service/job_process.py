@@ -1,32 +1,31 @@
-"""``python -m service.job_process JOB_ID``: runs one job to its end.
+"""``python -m service.job_process JOB_ID ATTEMPT``: runs one attempt of a job, to the job's end if nothing happens.
 
 The process works for the database, not for the server that started it: it writes records, events and the final state
-itself, so it goes on when the server dies. It ends quietly when the job is cancelled or deleted under it.
+itself, so it goes on when the server dies. It ends quietly when the job is cancelled or deleted under it, or when the
+job's next attempt was started elsewhere.
 """
 
 from __future__ import annotations
 
 import contextlib
 import faulthandler
-import json
 import os
 import shutil
 import sys
-import tarfile
 import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import delete
-
-from service.blobs import BlobStore, BlobWriter, open_blobs
+from service.blobs import BlobStore, open_blobs
 from service.database import Database
 from service.database.session import JOB_PATIENCE_S
-from service.database.tables import Artifact, Job, Model
-from service.ids import new_id
+from service.database.tables import Job, Model
+from service.disk_guard import full_disk_is_told
+from service.engine.processes import PARENT_VARIABLE
+from service.errors import StorageFull
 from service.jobs import queue
+from service.jobs.artifacts import Shelf, store_artifacts, store_schedules
 from service.jobs.states import JobState
 from service.settings import Settings
 from service.signing import SUFFIX, sign
@@ -39,60 +38,82 @@ from tuner.request import Budget, TuneRequest, TuneResult
 from tuner.targets import TargetSpec, can_measure
 
 _HEARTBEAT_S = 5.0
-_COPY_BYTES = 1024**2
-# Members of the bundle that are worth a download of their own, with the kind of artifact that they become.
-_MEMBERS = {"manifest.json": "manifest", "records.json": "records"}
+# How long a job whose last board is gone waits at least: the server may not have noticed yet.
+_WITHOUT_BOARD_S = 2.0
+# When a job that had no space left is tried again at the earliest, where the guard sees enough: another disk was full.
+_SPACE_AFTER_S = 60.0
 
 
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
-    if len(arguments) != 1:
-        print("usage: python -m service.job_process JOB_ID", file=sys.stderr)
+    if len(arguments) != 2 or not arguments[1].isdecimal():
+        print("usage: python -m service.job_process JOB_ID ATTEMPT", file=sys.stderr)
         return 2
     faulthandler.enable()  # a native crash leaves its Python stack in the job's log
     settings = Settings()
     database = Database(settings.sqlalchemy_url, patient_s=JOB_PATIENCE_S)
     try:
-        return run(settings, database, arguments[0])
+        return run(settings, database, arguments[0], attempt=int(arguments[1]))
     finally:
         database.close()
 
 
-def run(settings: Settings, database: Database, job_id: str) -> int:
-    """Run the job; returns the exit status: 0 when its final state is written, whatever that is."""
+def run(settings: Settings, database: Database, job_id: str, *, attempt: int) -> int:
+    """Run the job; returns the exit status: 0 when its state is written, whatever that is."""
     with database.read() as session:
         job = session.get(Job, job_id)
         model = session.get(Model, job.model_id) if job else None
-    if job is None or model is None or job.state != JobState.RUNNING:
-        print(f"job {job_id} is not to be run (state: {job.state if job else 'unknown'})", file=sys.stderr)
+    if job is None or model is None or job.state != JobState.RUNNING or job.attempts != attempt:
+        found = f"state: {job.state}, attempt: {job.attempts}" if job else "state: unknown"
+        print(f"attempt {attempt} of job {job_id} is not to be run ({found})", file=sys.stderr)
         return 0
     blobs = open_blobs(settings)
-    reporter = JobReporter(database, job_id)
+    reporter = JobReporter(database, job_id, attempt=attempt)
     try:
-        with _heartbeat(database, job_id):
+        with _heartbeat(database, job_id, attempt=attempt), full_disk_is_told(settings.work_dir(job_id)):
             request = make_request(settings, blobs, job, model_name=model.name)
-            result = _tune(request, database, blobs, job_id, reporter)
+            store = DatabaseRecordStore(database, job_id, attempt=attempt)
+            result = _tune(request, store, DatabaseCostModelStore(database, blobs), reporter)
             signature = result.bundle.with_name(result.bundle.name + SUFFIX)
             signature.write_bytes(sign(settings, result.bundle))
-            store_artifacts(database, blobs, job_id, result.bundle, signature)
-            store_schedules(database, blobs, job_id, result.schedules)
+            shelf = Shelf(database, blobs, job_id, attempt)
+            store_artifacts(shelf, result.bundle, signature)
+            store_schedules(shelf, result.schedules)
+    except queue.Superseded:
+        print("the job was started elsewhere meanwhile", file=sys.stderr, flush=True)
+        return 0
     except (NoBoardError, TrackerError) as error:
         reason = f"{error.message} The job waits for a board and resumes from its records."
-        queue.requeue(database, job_id, reason=reason, crash=None, barren_attempts=0)
+        queue.requeue(database, job_id, reason=reason, attempt=attempt, after_s=_WITHOUT_BOARD_S)
+        return 0
+    except StorageFull as error:
+        # The next attempt makes it anew, and the database may need the space to say so. Where even that is not enough,
+        # this process dies of it, and the engine puts the job back as soon as it can.
+        shutil.rmtree(settings.work_dir(job_id), ignore_errors=True)
+        reason = f"{error.message} The job waits for space and resumes from its records."
+        queue.requeue(
+            database,
+            job_id,
+            reason=reason,
+            attempt=attempt,
+            crash=job.crash,
+            barren_attempts=job.barren_attempts,
+            after_s=_SPACE_AFTER_S,
+        )
         return 0
     except TesseraError as error:
         reporter.emit(Log(message=f"{error.code}: {error.message} {error.hint}".strip(), level="error"))
-        queue.finish(database, job_id, JobState.FAILED, error=error.as_dict())
+        queue.finish(database, job_id, JobState.FAILED, attempt=attempt, error=error.as_dict())
     except MemoryError:
         reporter.emit(Log(message="There was not enough memory.", level="error"))
-        queue.finish(database, job_id, JobState.FAILED, error=_out_of_memory().as_dict())
+        queue.finish(database, job_id, JobState.FAILED, attempt=attempt, error=_out_of_memory().as_dict())
     except Exception as error:
         traceback.print_exc()
         reporter.emit(Log(message=f"{type(error).__name__}: {error}", level="error"))
         unexpected = TesseraError(f"The job failed unexpectedly: {type(error).__name__}: {error}")
-        queue.finish(database, job_id, JobState.FAILED, error=unexpected.as_dict())
+        queue.finish(database, job_id, JobState.FAILED, attempt=attempt, error=unexpected.as_dict())
     else:
-        queue.finish(database, job_id, JobState.SUCCEEDED, outcome=result.outcome)
+        queue.finish(database, job_id, JobState.SUCCEEDED, attempt=attempt, outcome=result.outcome)
     shutil.rmtree(settings.work_dir(job_id), ignore_errors=True)
     return 0
 
@@ -123,72 +144,12 @@ def _fleet(settings: Settings, job: Job) -> Tracker | None:
     return Tracker.parse(settings.tracker)
 
 
-def store_artifacts(database: Database, blobs: BlobStore, job_id: str, bundle: Path, signature: Path) -> None:
-    """Store the bundle, its signature, and the members that people look at, as artifacts: each blob first, then its
-    row."""
-    for path, kind, content_type in (
-        (bundle, "bundle", "application/gzip"),
-        (signature, "signature", "application/json"),
-    ):
-        with blobs.writer() as writer, path.open("rb") as source:
-            while chunk := source.read(_COPY_BYTES):
-                writer.write(chunk)
-            _add_artifact(database, writer, job_id, kind=kind, filename=path.name, content_type=content_type)
-    with tarfile.open(bundle, "r:gz") as archive:
-        for member in archive:
-            name = Path(member.name).name
-            content = archive.extractfile(member) if name in _MEMBERS else None
-            if content is None:
-                continue
-            with blobs.writer() as writer:
-                while chunk := content.read(_COPY_BYTES):
-                    writer.write(chunk)
-                _add_artifact(
-                    database, writer, job_id, kind=_MEMBERS[name], filename=name, content_type="application/json"
-                )
-
-
-def store_schedules(database: Database, blobs: BlobStore, job_id: str, schedules: list[dict[str, Any]]) -> None:
-    """Store what pages show of the schedules, where there is something: they have no TVM to make it."""
-    if not schedules:
-        return
-    with blobs.writer() as writer:
-        writer.write(json.dumps({"tasks": schedules}, ensure_ascii=False, separators=(",", ":")).encode())
-        _add_artifact(
-            database, writer, job_id, kind="schedules", filename="schedules.json", content_type="application/json"
-        )
-
-
-def _add_artifact(
-    database: Database, writer: BlobWriter, job_id: str, *, kind: str, filename: str, content_type: str
-) -> None:
-    writer.store()
-    with database.write() as session:
-        blob = writer.keep()
-        # A job that died between here and its final state does this again.
-        session.execute(delete(Artifact).where(Artifact.job_id == job_id, Artifact.filename == filename))
-        session.add(
-            Artifact(
-                id=new_id(),
-                job_id=job_id,
-                kind=kind,
-                filename=filename,
-                content_type=content_type,
-                size_bytes=blob.size_bytes,
-                sha256=blob.sha256,
-            )
-        )
-
-
-def _tune(request: TuneRequest, database: Database, blobs: BlobStore, job_id: str, reporter: JobReporter) -> TuneResult:
+def _tune(
+    request: TuneRequest, store: DatabaseRecordStore, models: DatabaseCostModelStore, reporter: JobReporter
+) -> TuneResult:
     from tuner.tune import tune  # loads TVM: only here, after the job is known to be ours
 
-    return tune(
-        request,
-        store=DatabaseRecordStore(database, job_id),
-        models=DatabaseCostModelStore(database, blobs),
-        sink=reporter,
-    )
+    return tune(request, store=store, models=models, sink=reporter)
 
 
 def _out_of_memory() -> TesseraError:
@@ -200,17 +161,21 @@ def _out_of_memory() -> TesseraError:
 
 
 @contextlib.contextmanager
-def _heartbeat(database: Database, job_id: str) -> Iterator[None]:
-    """Say every few seconds that this process is alive; end it when the job was taken from it.
+def _heartbeat(database: Database, job_id: str, *, attempt: int) -> Iterator[None]:
+    """Say every few seconds that this process is alive; end it when the job was taken from it, or when the parent that
+    it is to end with has died.
 
     Workers of the tuner end with this process: the engine finds them by the job's mark in their environment.
     """
     stopped = threading.Event()
+    parent = os.environ.get(PARENT_VARIABLE)
 
     def beat() -> None:
         while not stopped.wait(_HEARTBEAT_S):
+            if parent is not None and os.getppid() != int(parent):
+                os._exit(3)  # who supervised it is gone, and the job is started elsewhere
             with contextlib.suppress(Exception):  # a busy database: the next beat tells
-                if queue.beat(database, job_id) not in (JobState.RUNNING, JobState.CANCELLING):
+                if queue.beat(database, job_id, attempt=attempt) not in (JobState.RUNNING, JobState.CANCELLING):
                     print("the job was ended by someone else", file=sys.stderr, flush=True)
                     os._exit(3)
 

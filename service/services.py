@@ -11,9 +11,10 @@ from service.fleet import FleetView
 if TYPE_CHECKING:
     from service.blobs import BlobStore
     from service.database import Database
-    from service.engine.local import LocalEngine
+    from service.engine.engine import Engine
     from service.settings import Settings
     from service.webhooks.sender import WebhookSender
+    from tuner.targets import TargetSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,11 @@ class Services:
     settings: Settings
     database: Database
     blobs: BlobStore
-    engine: LocalEngine | None
+    engine: Engine | None
     webhooks: WebhookSender | None = None
     fleet: FleetView = field(default_factory=lambda: FleetView(None))
     stopping: threading.Event = field(default_factory=threading.Event)
+
+    def waiting_for(self, spec: TargetSpec) -> str | None:
+        """What a job that is measured on the target would wait for; None where something can measure it."""
+        return (self.engine or self.fleet).waiting_for(spec)

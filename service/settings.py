@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from platformdirs import user_data_path
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tuner.measure.tracker import Tracker
@@ -28,11 +29,19 @@ class Settings(BaseSettings):
     blob_cache_bytes: int = Field(
         default=20 * GIB, ge=0, description="Copies of blobs of a bucket that are kept on local disk."
     )
+    engine: Literal["local", "ray"] = Field(default="local", description="Where jobs run: this machine, or Ray.")
+    ray_address: str | None = Field(
+        default=None, description="ray://HEAD:10001 of the Ray cluster, for the engine ray."
+    )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8765, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     max_upload_bytes: int = Field(default=2 * GIB, ge=1, description="Largest upload accepted.")
     max_parallel_jobs: int = Field(
         default=1, ge=0, description="Jobs run at once; 0 starts none (the queue waits for another engine)."
+    )
+    max_queued_jobs: int = Field(default=1000, ge=1, description="Jobs that may wait in the queue; more are refused.")
+    min_free_disk_bytes: int = Field(
+        default=GIB, ge=0, description="With less free where data_dir lies jobs wait and uploads are refused; 0: never."
     )
     max_opset: int = Field(default=28, description="Newest ONNX opset accepted at upload.")
     check_timeout_s: float = Field(default=180.0, gt=0, description="Longest preflight of POST /models/{id}/check.")
@@ -42,6 +51,9 @@ class Settings(BaseSettings):
     )
     heartbeat_timeout_s: float = Field(
         default=900.0, gt=0, description="A job process that is alive but silent for this long is ended and resumed."
+    )
+    signing_key: SecretStr | None = Field(
+        default=None, description="PEM of the private key that signs bundles; signing.key in data_dir when unset."
     )
     tracker: str | None = Field(
         default=None, description="HOST:PORT of TVM's RPC tracker that boards have joined; unset: none."
@@ -58,6 +70,11 @@ class Settings(BaseSettings):
     @classmethod
     def _address(cls, text: str | None) -> str | None:
         return str(Tracker.parse(text)) if text else None
+
+    def for_job_process(self) -> dict[str, str]:
+        """The environment that makes a process of a job see the same database, blobs and boards."""
+        names = ("data_dir", "database_url", "blobs_url", "blob_cache_bytes", "tracker")
+        return {f"TESSERA_{name.upper()}": str(value) for name in names if (value := getattr(self, name)) is not None}
 
     @property
     def sqlalchemy_url(self) -> str:

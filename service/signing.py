@@ -23,6 +23,7 @@ from tuner.errors import TesseraError
 
 SUFFIX = ".sig"
 _PURPOSE = b"tessera bundle, format 1\n"
+_OTHER_KEY = "Give an Ed25519 key as PEM, unencrypted; without TESSERA_SIGNING_KEY and signing.key a new one is made."
 
 
 class SignatureError(TesseraError):
@@ -50,7 +51,13 @@ def public_key(settings: Settings) -> PublicKey:
 
 def known_key(settings: Settings) -> PublicKey | None:
     """The same, None where there is no key yet."""
-    return public_key(settings) if settings.signing_key_path.exists() else None
+    return public_key(settings) if settings.signing_key or settings.signing_key_path.exists() else None
+
+
+def private_key_pem(settings: Settings) -> str:
+    """This installation's private key, for the processes of its jobs on other machines."""
+    private = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    return _private_key(settings).private_bytes(serialization.Encoding.PEM, *private).decode()
 
 
 def sign(settings: Settings, bundle: Path) -> bytes:
@@ -98,6 +105,8 @@ def parse_key(text: str) -> PublicKey:
 
 
 def _private_key(settings: Settings) -> Ed25519PrivateKey:
+    if settings.signing_key is not None:
+        return _parse_private(settings.signing_key.get_secret_value().encode(), "TESSERA_SIGNING_KEY")
     path = settings.signing_key_path
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,9 +122,16 @@ def _private_key(settings: Settings) -> Ed25519PrivateKey:
             pass
         finally:
             unfinished.unlink()
-    key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    return _parse_private(path.read_bytes(), str(path))
+
+
+def _parse_private(pem: bytes, where: str) -> Ed25519PrivateKey:
+    try:
+        key = serialization.load_pem_private_key(pem, password=None)
+    except (TypeError, ValueError) as error:
+        raise SignatureError(f"{where} holds no private key: {error}", hint=_OTHER_KEY) from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise SignatureError(f"{path} holds a key of another kind.", hint="Move it away: a new one is made.")
+        raise SignatureError(f"{where} holds a key of another kind.", hint=_OTHER_KEY)
     return key
 
 

@@ -76,17 +76,11 @@ class Image:
 
 
 class ByHand:
-    """The services of the file as processes of this machine, in a folder of their own.
+    """The services of the file as processes of this machine, in a folder of their own."""
 
-    ``changes`` are variables of single services that are not as in the file.
-    """
-
-    def __init__(
-        self, folder: Path, variables: Mapping[str, str], *, changes: Mapping[str, Mapping[str, str]] | None = None
-    ) -> None:
+    def __init__(self, folder: Path, variables: Mapping[str, str]) -> None:
         self.services: dict[str, Any] = read(variables)["services"]
         self._folder = folder
-        self._changes = changes or {}
         self.ports: dict[str, int] = {}
         for service in self.services.values():
             for port in service.get("expose", ()):
@@ -100,7 +94,7 @@ class ByHand:
 
     def environment(self, name: str) -> dict[str, str]:
         service = self.services[name]
-        described = {**Image(service).environment, **service.get("environment", {}), **self._changes.get(name, {})}
+        described = {**Image(service).environment, **service.get("environment", {})}
         home = str(self._folder)
         own = {"PATH": f"{_BIN}:{os.defpath}", "PYTHONPATH": str(ROOT), "HOME": home, "TMPDIR": home}
         return {key: self.translate(value) for key, value in described.items()} | own

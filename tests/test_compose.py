@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from graphlib import TopologicalSorter
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +27,6 @@ from tuner.board_setup import board_requirements
 SECRETS = {"POSTGRES_PASSWORD": "p4", "S3_ACCESS_KEY": "a1", "S3_SECRET_KEY": "s2", "RAY_AUTH_TOKEN": "r" * 48}
 FILE = compose.read(SECRETS)
 SERVICES: dict[str, Any] = FILE["services"]
-# Until there is an engine on Ray: its settings mean nothing, and jobs run beside the server.
-NOT_YET = {"TESSERA_ENGINE", "TESSERA_RAY_ADDRESS"}
-CHANGES = {"api": {"TESSERA_ENGINE": "local"}}
-ON_RAY = {"ray-head", "ray-worker"}
 _JOB_WITHIN_S = 120.0
 
 
@@ -124,7 +119,7 @@ def test_the_documented_command_fills_the_example_in(tmp_path: Path) -> None:
 
 def test_the_services_agree_with_each_other() -> None:
     environment = SERVICES["api"]["environment"]
-    known = {f"TESSERA_{field.upper()}" for field in Settings.model_fields} | NOT_YET
+    known = {f"TESSERA_{field.upper()}" for field in Settings.model_fields}
     assert {key for key in environment if key.startswith("TESSERA_")} <= known
     database, given = make_url(environment["TESSERA_DATABASE_URL"]), SERVICES["postgresql"]["environment"]
     assert (database.username, database.database) == (given["POSTGRES_USER"], given["POSTGRES_DB"])
@@ -150,13 +145,11 @@ def folder() -> Iterator[Path]:
 
 @pytest.mark.slow
 def test_every_service_works_when_it_is_started_as_the_file_says(folder: Path, perceptron_model: Path) -> None:
-    hand = ByHand(folder, SECRETS, changes=CHANGES)
+    hand = ByHand(folder, SECRETS)
     stand_ins = {"postgresql": hand.postgresql, "seaweedfs": hand.seaweedfs}
     order = TopologicalSorter({name: service.get("depends_on", ()) for name, service in SERVICES.items()})
     with ExitStack() as stack:
         for name in order.static_order():
-            if name in ON_RAY and find_spec("ray") is None:
-                continue
             stack.enter_context(stand_ins[name]() if name in stand_ins else hand.started(name))
         url = f"http://127.0.0.1:{hand.ports['8765']}/api/v1"
         http = stack.enter_context(httpx2.Client(base_url=url, trust_env=False, timeout=30))

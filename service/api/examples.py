@@ -360,9 +360,10 @@ _CLEAN_UP = {
 _CHECKS = [
     {"name": "database", "ok": True, "detail": "revision 0012"},
     {"name": "blobs", "ok": True, "detail": ""},
+    {"name": "disk", "ok": True, "detail": ""},
     {"name": "engine", "ok": True, "detail": "local, 1 job at once"},
 ]
-_NO_ENGINE = [*_CHECKS[:2], {"name": "engine", "ok": False, "detail": "its thread has ended"}]
+_NO_ENGINE = [*_CHECKS[:-1], {"name": "engine", "ok": False, "detail": "its thread has ended"}]
 _METRICS = """# HELP tessera_jobs Jobs by state.
 # TYPE tessera_jobs gauge
 tessera_jobs{state="queued"} 1.0

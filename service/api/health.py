@@ -14,6 +14,7 @@ from service.api.dependencies import ServicesDep
 from service.api.schemas import Health, Ready, ReadyCheck
 from service.database.tables import Artifact, Model, RecordCount
 from service.database.upgrade import read_revisions
+from service.disk_guard import shortage
 from service.queries.jobs import count_jobs
 from service.services import Services
 
@@ -35,12 +36,13 @@ async def get_health() -> Health:
 @router.get(
     "/readyz",
     summary="Ask whether jobs can be taken",
-    description="The database is at its newest revision, blobs can be written, and the engine answers.",
+    description="The database is at its newest revision, blobs can be written, the data directory's disk has space, "
+    "and the engine answers.",
     response_description="All of it is well",
     responses={503: {"model": Ready, "description": "Not all of it: `checks` says what is wrong"}},
 )
 def get_readiness(response: Response, services: ServicesDep) -> Ready:
-    checks = [_database(services), _blobs(services), _engine(services)]
+    checks = [_database(services), _blobs(services), _disk(services), _engine(services)]
     ready = all(check.ok for check in checks)
     response.status_code = 200 if ready else 503
     return Ready(status="ok" if ready else "unavailable", checks=checks)
@@ -75,10 +77,16 @@ def _blobs(services: Services) -> ReadyCheck:
     return ReadyCheck(name="blobs", ok=True)
 
 
+def _disk(services: Services) -> ReadyCheck:
+    short = shortage(services.settings)
+    return ReadyCheck(name="disk", ok=short is None, detail=str(short or ""))
+
+
 def _engine(services: Services) -> ReadyCheck:
     if services.engine is None:
         return ReadyCheck(name="engine", ok=True, detail="none: this server only reads jobs")
-    return ReadyCheck(name="engine", ok=services.engine.answers(), detail=services.engine.describe())
+    problem = services.engine.problem()
+    return ReadyCheck(name="engine", ok=problem is None, detail=problem or services.engine.describe())
 
 
 class _DatabaseCollector(Collector):
@@ -106,5 +114,5 @@ class _DatabaseCollector(Collector):
         yield GaugeMetricFamily("tessera_models", "Uploaded models.", value=models)
         yield GaugeMetricFamily("tessera_model_bytes", "Bytes of uploaded models.", value=model_bytes or 0)
         yield GaugeMetricFamily("tessera_artifact_bytes", "Bytes of all artifacts.", value=artifact_bytes or 0)
-        ready = self._services.engine is not None and self._services.engine.answers()
+        ready = self._services.engine is not None and self._services.engine.problem() is None
         yield GaugeMetricFamily("tessera_engine_up", "1 when the engine answers.", value=int(ready))

@@ -26,7 +26,7 @@ from service.api.schemas import (
     TrialSchema,
 )
 from service.database import Database
-from service.errors import StorageUnavailable
+from service.errors import QueueFull, StorageUnavailable
 from service.jobs import commands
 from service.jobs.states import FINAL_STATES, JobState
 from service.queries import artifacts, jobs, trials
@@ -56,6 +56,7 @@ _RETRY_MS = 500
         "invalid_budget",
         "invalid_idempotency_key",
         "idempotency_key_reused",
+        QueueFull,
     ),
 )
 def create_job(

@@ -14,9 +14,11 @@ from service.api.codes import problem_responses
 from service.api.dependencies import DEFAULT_PAGE, Cursor, Limit, ModelId, ServicesDep
 from service.api.files import StoredFile, file_responses
 from service.api.schemas import CheckReport, CheckRequest, ModelSchema, Page, SamplesSchema
+from service.disk_guard import require_space
 from service.errors import Invalid, NotOnnx, StorageFull, StorageUnavailable, TooLarge
 from service.preflight import Busy
 from service.queries import models as queries
+from service.settings import Settings
 from tuner.errors import MissingDimensions, ModelError, UnsupportedOperators
 
 router = APIRouter(tags=["models"])
@@ -76,8 +78,7 @@ Filename = Annotated[str, Query(max_length=255, description="the file's name, fo
 async def upload_model(
     request: Request, response: Response, services: ServicesDep, filename: Filename = ""
 ) -> ModelSchema:
-    limit_bytes = services.settings.max_upload_bytes
-    async with _Body(request, limit_bytes=limit_bytes) as body:
+    async with _Body(request, services.settings) as body:
         uploaded = await uploads.upload_model(services, body.chunks(), filename=filename or body.filename)
     response.status_code = 201 if uploaded.created else 200
     response.headers["Location"] = f"/api/v1/models/{uploaded.resource.id}"
@@ -99,7 +100,7 @@ async def upload_model(
 async def upload_samples(
     request: Request, response: Response, services: ServicesDep, filename: Filename = ""
 ) -> SamplesSchema:
-    async with _Body(request, limit_bytes=services.settings.max_upload_bytes) as body:
+    async with _Body(request, services.settings) as body:
         uploaded = await uploads.upload_samples(services, body.chunks(), filename=filename or body.filename)
     response.status_code = 201 if uploaded.created else 200
     return uploaded.resource
@@ -176,9 +177,10 @@ def check_model(model_id: ModelId, request: CheckRequest, services: ServicesDep)
 class _Body:
     """The uploaded file of a request, raw or multipart, as a stream of chunks."""
 
-    def __init__(self, request: Request, *, limit_bytes: int) -> None:
+    def __init__(self, request: Request, settings: Settings) -> None:
         self._request = request
-        self._limit_bytes = limit_bytes
+        self._settings = settings
+        self._limit_bytes = settings.max_upload_bytes
         self._file: UploadFile | None = None
         self.filename = ""
 
@@ -189,6 +191,7 @@ class _Body:
             raise TooLarge(
                 f"The upload is larger than {self._limit_bytes} bytes.", details={"max_bytes": self._limit_bytes}
             )
+        require_space(self._settings, declared)
         if self._request.headers.get("content-type", "").startswith("multipart/form-data"):
             await self._parse()
         return self

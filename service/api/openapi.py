@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 
 from service.api import codes
 from service.api.examples import EXAMPLES, PATH_VALUES, Example
-from service.errors import DatabaseUnavailable
+from service.errors import DatabaseUnavailable, StorageFull
 
 ADDRESS = "/api/v1/openapi.json"
 _SAFE = "get"
@@ -97,6 +97,7 @@ def _add_problems(method: str, operation: dict[str, Any]) -> None:
         codes.add_code(responses, "invalid_request")
     if method != _SAFE:
         codes.add_code(responses, "cross_origin")
+        codes.add_code(responses, StorageFull)
     codes.add_code(responses, "internal_error")
     codes.add_code(responses, DatabaseUnavailable)
     operation["responses"] = dict(sorted(responses.items()))

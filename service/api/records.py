@@ -12,6 +12,7 @@ from service import records_exchange
 from service.api.codes import problem_responses
 from service.api.dependencies import ServicesDep
 from service.api.schemas import RecordsImported
+from service.disk_guard import require_space
 from service.errors import Invalid, TooLarge
 
 router = APIRouter(tags=["records"])
@@ -54,6 +55,7 @@ async def import_records(
     target: Annotated[str | None, Query(description="accept records of this target only")] = None,
 ) -> RecordsImported:
     limit_bytes = services.settings.max_upload_bytes
+    require_space(services.settings, request.headers.get("content-length"))
     body = bytearray()
     async for chunk in request.stream():
         body += chunk

@@ -21,7 +21,7 @@ router = APIRouter(tags=["targets"])
     response_description="All targets; the list is a single page",
 )
 def list_targets(services: ServicesDep) -> Page[TargetSchema]:
-    return Page(items=queries.all_targets(services.database, services.fleet))
+    return Page(items=queries.all_targets(services.database, services))
 
 
 @router.get(
@@ -32,7 +32,7 @@ def list_targets(services: ServicesDep) -> Page[TargetSchema]:
     responses=problem_responses("unknown_target"),
 )
 def get_target(name: TargetName, services: ServicesDep) -> TargetSchema:
-    return queries.get_target(services.database, name, services.fleet)
+    return queries.get_target(services.database, name, services)
 
 
 @router.post(

@@ -6,7 +6,6 @@ A blob is written to a temporary file beside its place, synchronized, and rename
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import re
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import StorageFull
+from tuner.disk_space import NO_SPACE
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _COPY_BYTES = 1024**2
@@ -192,6 +192,6 @@ def _storage_full() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in NO_SPACE:
             raise StorageFull("There is no space left in the data directory.") from error
         raise

@@ -28,6 +28,8 @@ _USAGE_CODES = frozenset(
         "invalid_blobs_url",
         "invalid_database_url",
         "driver_not_installed",
+        "ray_address_missing",
+        "ray_not_installed",
         "database_empty",
         "database_not_empty",
         "dump_invalid",

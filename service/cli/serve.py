@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,18 +16,28 @@ if TYPE_CHECKING:
 
     from service.settings import Settings
 
+Engine = Literal["local", "ray"]
+
 
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on (8765); 0 takes a free one.")] = None,
     data_dir: DataDir = None,
     max_parallel_jobs: Annotated[int | None, typer.Option(help="Jobs run at once (1).")] = None,
+    engine: Annotated[Engine | None, typer.Option(help="Where jobs run: this machine (local), or a Ray cluster.")] = None,
+    ray_address: Annotated[str | None, typer.Option(help="Its address: ray://HEAD:10001.")] = None,
 ) -> None:
-    """API, dashboard and engine on SQLite and local disk."""
+    """API, dashboard and engine; on SQLite and local disk unless settings say otherwise."""
     require_server("tessera serve")
     from service.ownership import is_owned, owner_url
 
-    settings = load_settings(data_dir, host=host, port=port, max_parallel_jobs=max_parallel_jobs)
+    settings = load_settings(
+        data_dir, host=host, port=port, max_parallel_jobs=max_parallel_jobs, engine=engine, ray_address=ray_address
+    )
+    if settings.engine == "ray":
+        from service.engine.ray_cluster import require_ray
+
+        require_ray(settings)
     if is_owned(settings):
         raise DataDirInUse(f"A server uses {settings.data_dir} already: {owner_url(settings) or 'it is starting'}.")
     _require_database(settings)

@@ -15,8 +15,9 @@ from service.api.schemas import CheckReport, Measure
 from service.dashboard.expectations import MemoryRange, budget_note, memory_range
 from service.dashboard.pages import PageRoute, by_count, render, services_of
 from service.dashboard.start_form import StartForm, shape_fields
+from service.disk_guard import require_space
 from service.errors import Invalid, ServiceError, TooLarge, status_of
-from service.jobs.commands import create_job
+from service.jobs.commands import create_jobs
 from service.preflight import check
 from service.queries.jobs import EarlierLimits, earlier_limits
 from service.queries.models import get_model, list_models
@@ -46,6 +47,7 @@ async def upload_without_scripts(request: Request) -> Response:
     services = services_of(request)
     try:
         _refuse_too_large(request, services.settings.max_upload_bytes)
+        require_space(services.settings, request.headers.get("content-length"))
         async with request.form(max_files=1, max_fields=4) as form:
             file = form.get("file")
             if not isinstance(file, UploadFile) or not file.filename:
@@ -80,12 +82,12 @@ async def check_or_start(request: Request, model_id: str) -> Response:
 def _start(services: Services, model_id: str, form: StartForm) -> list[str]:
     """Create a job for each target, or none at all where one of them is wrong; for a target that nothing here can
     measure, one without measuring, as the form says."""
-    targets = [get_target(services.database, name, services.fleet) for name in form.targets]
+    targets = [get_target(services.database, name, services) for name in form.targets]
     requests = [
         form.request(model_id, target=target.name, measure=Measure.DEVICE if target.measurable else Measure.NONE)
         for target in targets
     ]
-    return [create_job(services, request).job.id for request in requests]
+    return create_jobs(services, requests)
 
 
 def _checked_page(services: Services, model_id: str, form: StartForm) -> Response:
@@ -108,7 +110,7 @@ def _start_page(
     report: CheckReport | None = None,
 ) -> Response:
     model = get_model(services.database, model_id)
-    targets = all_targets(services.database, services.fleet)
+    targets = all_targets(services.database, services)
     facts = report.model_dump() if report else None
     memory = memory_range(facts, _earlier_limits(services, model_id, form) if report else EarlierLimits())
     measured = any(target.measurable for target in targets if target.name == form.target)

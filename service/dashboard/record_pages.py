@@ -12,6 +12,7 @@ from starlette.datastructures import UploadFile
 from service import records_exchange
 from service.api.schemas import RecordsImported
 from service.dashboard.pages import PageRoute, render, services_of
+from service.disk_guard import require_space
 from service.errors import Invalid, ServiceError, TooLarge, status_of
 from service.queries.records import Which, count_records, list_records
 from service.queries.targets import all_targets, get_target
@@ -34,7 +35,9 @@ def show_records(
 @router.post("/records")
 async def import_file(request: Request) -> Response:
     """The page again, with what was stored, or why nothing was."""
-    limit_bytes = services_of(request).settings.max_upload_bytes
+    settings = services_of(request).settings
+    limit_bytes = settings.max_upload_bytes
+    require_space(settings, request.headers.get("content-length"))
     imported: RecordsImported | None = None
     problem: TesseraError | None = None
     async with request.form(max_files=1, max_fields=4) as form:

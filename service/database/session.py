@@ -7,6 +7,7 @@ a stream that has shown one never has to look before it. Writers hold the lock f
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session
 
 from service.database.base import to_json
-from service.errors import DatabaseUnavailable, ServiceError
+from service.errors import DatabaseUnavailable, ServiceError, StorageFull
 
 # Longest wait for another writer. Writers here hold the lock for milliseconds; this covers a slow disk.
 BUSY_TIMEOUT_S = 15.0
@@ -28,6 +29,9 @@ _RECONNECT_EVERY_S = 0.5
 # The number of the writers' lock among the advisory locks of a PostgreSQL database; any would do.
 _WRITER_LOCK = 0x7E55E7A
 _POSTGRESQL = "postgresql+psycopg"
+# What SQLite says of a full disk: the second where the index of its write-ahead log cannot grow.
+_SQLITE_FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
+_POSTGRESQL_FULL = "53100"
 
 
 class Database:
@@ -66,8 +70,10 @@ class Database:
 
         On SQLite it begins IMMEDIATE: a deferred transaction that reads first and then writes fails at once
         with "database is locked" when another writer came between, whatever the busy timeout is.
+        Raises `StorageFull`, and nothing is changed, where the database's disk has no space left.
         """
         with (
+            _full_disk_is_told(),
             self._connection(self._writer) as connection,
             Session(connection, expire_on_commit=False) as session,
             session.begin(),
@@ -116,6 +122,17 @@ class Database:
                         f"The database {self.url.render_as_string()} does not answer: {_first_line(error)}"
                     ) from error
             time.sleep(_RECONNECT_EVERY_S)
+
+
+@contextmanager
+def _full_disk_is_told() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        on_sqlite = getattr(error.orig, "sqlite_errorcode", None) in _SQLITE_FULL
+        if on_sqlite or getattr(error.orig, "sqlstate", None) == _POSTGRESQL_FULL:
+            raise StorageFull("There is no space left for the database.") from error
+        raise
 
 
 @contextmanager

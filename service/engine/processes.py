@@ -15,6 +15,8 @@ from pathlib import Path
 import psutil
 
 JOB_VARIABLE = "TESSERA_JOB"
+# The pid of a parent whose death ends the job process; without it the process outlives its parent.
+PARENT_VARIABLE = "TESSERA_JOB_PARENT"
 _ROOT = Path(__file__).parents[2]
 _SWEEP_S = 0.05
 # Start times come from the kernel in clock ticks (10 ms); the boot time that is added may shift a little.
@@ -24,6 +26,10 @@ _SAME_START_S = 1.0
 def python_module(name: str) -> tuple[str, ...]:
     """The command that runs a module of ours; -P keeps the folder that we happen to be in out of its path."""
     return (sys.executable, "-P", "-m", name)
+
+
+# What runs a job; its id and the number of the attempt are appended.
+JOB_COMMAND = python_module("service.job_process")
 
 
 def child_environment(job_id: str, extra: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from service.api.schemas import JobCreate, JobSchema
 from service.database.tables import Artifact, IdempotencyKey, Job, JobEvent, Samples
-from service.errors import Conflict, Invalid, NotFound
+from service.errors import Conflict, Invalid, NotFound, QueueFull
 from service.ids import new_id
 from service.jobs import queue
 from service.jobs.states import FINAL_STATES, JobState
@@ -37,7 +39,7 @@ def create_job(services: Services, request: JobCreate, *, idempotency_key: str |
 
     The same ``idempotency_key`` with the same request answers with the same job; with another request it
     raises `Invalid` (``idempotency_key_reused``). Raises `NotFound` for an unknown model, `TargetError`
-    (``unknown_target``), and `Conflict` (``no_device``) for a target that nothing here can measure.
+    (``unknown_target``), `Conflict` (``no_device``) for a target that nothing here can measure, and `QueueFull`.
     """
     if idempotency_key is not None and not 0 < len(idempotency_key) <= _MAX_KEY_LENGTH:
         raise Invalid(f"An Idempotency-Key has 1 to {_MAX_KEY_LENGTH} characters.", code="invalid_idempotency_key")
@@ -52,27 +54,21 @@ def create_job(services: Services, request: JobCreate, *, idempotency_key: str |
                 )
             job_id, replayed = known.job_id, True
         else:
-            job = _new_job(request, model_id=find_model(session, request.model_id).id)
-            spec = find_spec(session, request.target)
-            if request.measure == "device" and services.fleet.waiting_for(spec) is not None:
-                refusal = no_device(spec)
-                raise Conflict(refusal.message, code=refusal.code, hint=refusal.hint, details=refusal.details)
-            job.target_fingerprint, job.target_spec = spec.fingerprint, spec.as_dict()
-            if request.samples is not None and session.get(Samples, request.samples) is None:
-                raise NotFound(
-                    f"There are no samples {request.samples!r}.",
-                    code="samples_not_found",
-                    hint="Upload the .npz first: POST /api/v1/samples.",
-                )
-            session.add(job)
-            session.flush()
-            session.add(JobEvent(job_id=job.id, kind="state", data={"state": JobState.QUEUED.value}))
+            job_id, replayed = _add_job(session, services, request), False
             if idempotency_key is not None:
-                session.add(IdempotencyKey(key=idempotency_key, request_sha256=digest, job_id=job.id))
-            job_id, replayed = job.id, False
+                session.add(IdempotencyKey(key=idempotency_key, request_sha256=digest, job_id=job_id))
     if services.engine is not None:
         services.engine.wake()
     return Created(job=get_job(services.database, job_id), replayed=replayed)
+
+
+def create_jobs(services: Services, requests: Sequence[JobCreate]) -> list[str]:
+    """Put several jobs into the queue, or none where one of them is refused (see `create_job`); their ids."""
+    with services.database.write() as session:
+        job_ids = [_add_job(session, services, request) for request in requests]
+    if services.engine is not None:
+        services.engine.wake()
+    return job_ids
 
 
 def cancel_job(services: Services, job_id: str) -> JobSchema:
@@ -101,6 +97,30 @@ def delete_job(services: Services, job_id: str) -> None:
     delete_unreferenced(services.database, services.blobs, blobs)
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(services.settings.jobs_dir / job_id)
+
+
+def _add_job(session: Session, services: Services, request: JobCreate) -> str:
+    """Add a job to the queue in the transaction of a writer: no other one can take its place there meanwhile."""
+    job = _new_job(request, model_id=find_model(session, request.model_id).id)
+    spec = find_spec(session, request.target)
+    if request.measure == "device" and services.waiting_for(spec) is not None:
+        refusal = no_device(spec)
+        raise Conflict(refusal.message, code=refusal.code, hint=refusal.hint, details=refusal.details)
+    job.target_fingerprint, job.target_spec = spec.fingerprint, spec.as_dict()
+    if request.samples is not None and session.get(Samples, request.samples) is None:
+        raise NotFound(
+            f"There are no samples {request.samples!r}.",
+            code="samples_not_found",
+            hint="Upload the .npz first: POST /api/v1/samples.",
+        )
+    most = services.settings.max_queued_jobs
+    queued = session.scalar(select(func.count()).select_from(Job).where(Job.state == JobState.QUEUED.value)) or 0
+    if queued >= most:
+        raise QueueFull(f"{queued} jobs wait in the queue, and no more than {most} may.")
+    session.add(job)
+    session.flush()
+    session.add(JobEvent(job_id=job.id, kind="state", data={"state": JobState.QUEUED.value}))
+    return job.id
 
 
 def _new_job(request: JobCreate, *, model_id: str) -> Job:

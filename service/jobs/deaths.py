@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 
 from service.database import Database
 from service.database.tables import Job, TrialRecord
+from service.disk_guard import Shortage
 from service.jobs import queue
 from service.jobs.states import JobState
 
@@ -42,8 +43,18 @@ class Death:
         return f"signal {self.signal.name}" if self.signal else f"exit code {self.exit_code}"
 
 
-def settle(database: Database, job_id: str, death: Death, *, max_attempts_without_record: int) -> None:
-    """Decide about a job whose process is gone. Nothing happens when the job has ended or waits already."""
+def settle(
+    database: Database,
+    job_id: str,
+    death: Death,
+    *,
+    max_attempts_without_record: int,
+    shortage: Shortage | None = None,
+) -> None:
+    """Decide about a job whose process is gone. Nothing happens when the job has ended or waits already.
+
+    A death during a ``shortage`` of disk space is not held against the job: whatever it died of may come from that.
+    """
     with database.read() as session:
         job = session.get(Job, job_id)
         if job is None:
@@ -56,6 +67,10 @@ def settle(database: Database, job_id: str, death: Death, *, max_attempts_withou
         return
 
     where = f" in stage {job.stage}" if job.stage else " before its first stage"
+    if shortage is not None:
+        reason = f"The job's process died{where} ({death}) while {shortage}; it resumes from its {records} records."
+        queue.requeue(database, job_id, reason=reason, crash=job.crash, barren_attempts=job.barren_attempts)
+        return
     crash = None
     if death.signal in NATIVE_CRASHES:
         crash = f"{death.signal.name}:{job.stage or ''}:1"

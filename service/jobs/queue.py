@@ -1,6 +1,8 @@
 """What changes a job's state: every function is one transaction, and only along `TRANSITIONS`.
 
 Two processes may race for any of these: the condition on the state inside the UPDATE decides, and the loser is told.
+A job's process says of which attempt it is: one that was taken for dead and is not (its machine was cut off, say) changes
+nothing any more once the next attempt was claimed.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import and_, func, or_, select, true, update
 from sqlalchemy.orm import Session
 
 from service.database import Database
@@ -21,12 +23,26 @@ from service.jobs.states import ACTIVE_STATES, FINAL_STATES, JobState, sources_o
 _FIRST_RETRY_DELAY_S = 0.5
 
 
+class Superseded(Exception):  # noqa: N818 - no error: another attempt has the job
+    """This attempt of a job is not the newest any more, or the job is gone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A job that is to be started now, the number of this attempt, and the target if it is measured on one."""
+
+    job_id: str
+    attempt: int
+    measured_target: str | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class ActiveJob:
     """A job that has, or had, a process."""
 
     id: str
     state: JobState
+    attempt: int
     stage: str | None
     pid: int | None
     pid_started_at: float | None
@@ -40,13 +56,19 @@ def measured_targets(database: Database) -> dict[str, dict[str, Any]]:
         return {row.target: row.target_spec for row in session.execute(query)}
 
 
-def claim_next(database: Database, *, waiting: Mapping[str, str] | None = None) -> str | None:
+def claim_next(
+    database: Database, *, waiting: Mapping[str, str] | None = None, paused: str | None = None
+) -> Claim | None:
     """Take the oldest job that may start; None when there is none. One atomic statement: nobody else gets it.
 
     ``waiting`` says of targets that nothing can measure now what their jobs wait for: those do not start, and tell.
+    ``paused`` is what all jobs wait for.
     """
     waiting = waiting or {}
     with database.write() as session:
+        if paused is not None:
+            _tell_that_all_wait(session, paused)
+            return None
         _tell_what_is_waited_for(session, waiting)
         due = (
             select(Job.id)
@@ -59,7 +81,7 @@ def claim_next(database: Database, *, waiting: Mapping[str, str] | None = None) 
             .limit(1)
             .scalar_subquery()
         )
-        job_id = session.scalar(
+        claimed = session.execute(
             update(Job)
             .where(Job.id == due, Job.state == JobState.QUEUED.value)
             .values(
@@ -74,13 +96,22 @@ def claim_next(database: Database, *, waiting: Mapping[str, str] | None = None) 
                 .where(TrialRecord.job_id == Job.id)
                 .scalar_subquery(),
             )
-            .returning(Job.id)
+            .returning(Job.id, Job.attempts, Job.target, Job.measure)
             .execution_options(synchronize_session=False)
+        ).one_or_none()
+        if claimed is None:
+            return None
+        _add_event(session, claimed.id, "state", {"state": JobState.RUNNING.value, "attempts": claimed.attempts})
+        return Claim(
+            job_id=claimed.id,
+            attempt=claimed.attempts,
+            measured_target=claimed.target if claimed.measure == "device" else None,
         )
-        if job_id is not None:
-            attempts = session.scalar(select(Job.attempts).where(Job.id == job_id))
-            _add_event(session, job_id, "state", {"state": JobState.RUNNING.value, "attempts": attempts})
-        return job_id
+
+
+def _tell_that_all_wait(session: Session, reason: str) -> None:
+    queued = Job.state == JobState.QUEUED.value
+    session.execute(update(Job).where(queued, Job.waiting_for.is_distinct_from(reason)).values(waiting_for=reason))
 
 
 def _tell_what_is_waited_for(session: Session, waiting: Mapping[str, str]) -> None:
@@ -101,16 +132,25 @@ def set_process(database: Database, job_id: str, *, pid: int, started_at: float)
         session.execute(update(Job).where(Job.id == job_id).values(pid=pid, pid_started_at=started_at))
 
 
-def beat(database: Database, job_id: str) -> JobState | None:
-    """Say that the job's process is alive; returns the job's state, None when the job is gone."""
+def beat(database: Database, job_id: str, *, attempt: int) -> JobState | None:
+    """Say that the process of an attempt is alive; returns the job's state, None when the job is another attempt's, or
+    gone."""
     with database.write() as session:
-        state = session.scalar(update(Job).where(Job.id == job_id).values(heartbeat_at=now()).returning(Job.state))
+        mine = update(Job).where(Job.id == job_id, Job.attempts == attempt)
+        state = session.scalar(mine.values(heartbeat_at=now()).returning(Job.state))
         return JobState(state) if state else None
+
+
+def require_newest(session: Session, job_id: str, *, attempt: int) -> None:
+    """Raises `Superseded` unless the attempt is the job's newest; until the transaction, which writes, ends it stays
+    that."""
+    if session.scalar(select(Job.attempts).where(Job.id == job_id)) != attempt:
+        raise Superseded
 
 
 def active_jobs(database: Database) -> list[ActiveJob]:
     """The jobs that are running or being cancelled."""
-    query = select(Job.id, Job.state, Job.stage, Job.pid, Job.pid_started_at, Job.heartbeat_at).where(
+    query = select(Job.id, Job.state, Job.attempts, Job.stage, Job.pid, Job.pid_started_at, Job.heartbeat_at).where(
         Job.state.in_([state.value for state in ACTIVE_STATES])
     )
     moment = now()
@@ -119,6 +159,7 @@ def active_jobs(database: Database) -> list[ActiveJob]:
             ActiveJob(
                 id=row.id,
                 state=JobState(row.state),
+                attempt=row.attempts,
                 stage=row.stage,
                 pid=row.pid,
                 pid_started_at=row.pid_started_at,
@@ -146,23 +187,36 @@ def finish(
     job_id: str,
     state: JobState,
     *,
+    attempt: int | None = None,
     outcome: str | None = None,
     error: dict[str, Any] | None = None,
 ) -> bool:
-    """End a job; False when another end (or a cancellation) was faster."""
+    """End a job; False when another end (or a cancellation, or another attempt than the one given) was faster."""
     with database.write() as session:
-        return _move(session, job_id, state, sources=sources_of(state), outcome=outcome, error=error)
+        sources = sources_of(state)
+        return _move(session, job_id, state, sources=sources, attempt=attempt, outcome=outcome, error=error)
 
 
-def requeue(database: Database, job_id: str, *, reason: str, crash: str | None, barren_attempts: int) -> bool:
-    """Put a job whose process died back into the queue, later each time that it got nowhere."""
-    delay_s = _FIRST_RETRY_DELAY_S * 2 ** (barren_attempts - 1) if barren_attempts else 0.0
+def requeue(
+    database: Database,
+    job_id: str,
+    *,
+    reason: str,
+    attempt: int | None = None,
+    crash: str | None = None,
+    barren_attempts: int = 0,
+    after_s: float = 0.0,
+) -> bool:
+    """Put a job whose process ended back into the queue: later each time that it got nowhere, and not before
+    ``after_s``."""
+    delay_s = max(after_s, _FIRST_RETRY_DELAY_S * 2 ** (barren_attempts - 1) if barren_attempts else 0.0)
     with database.write() as session:
         moved = _move(
             session,
             job_id,
             JobState.QUEUED,
             sources=frozenset({JobState.RUNNING}),
+            attempt=attempt,
             not_before=now() + timedelta(seconds=delay_s),
             barren_attempts=barren_attempts,
             crash=crash,
@@ -175,15 +229,24 @@ def requeue(database: Database, job_id: str, *, reason: str, crash: str | None, 
         return moved
 
 
-def _move(session: Session, job_id: str, state: JobState, *, sources: frozenset[JobState], **values: Any) -> bool:
+def _move(
+    session: Session,
+    job_id: str,
+    state: JobState,
+    *,
+    sources: frozenset[JobState],
+    attempt: int | None = None,
+    **values: Any,
+) -> bool:
     """The one place where ``state`` changes. None values of outcome and error leave those columns as they are."""
     assert sources <= sources_of(state)
     values = {name: value for name, value in values.items() if value is not None or name not in ("outcome", "error")}
     if state in FINAL_STATES:
         values |= {"finished_at": now(), "eta_s": None, "pid": None, "pid_started_at": None}
+    newest = Job.attempts == attempt if attempt is not None else true()
     moved = session.scalar(
         update(Job)
-        .where(Job.id == job_id, Job.state.in_([source.value for source in sources]))
+        .where(Job.id == job_id, Job.state.in_([source.value for source in sources]), newest)
         .values(state=state.value, **values)
         .returning(Job.id)
         .execution_options(synchronize_session=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from sqlalchemy import func, select
 
 from service.database.tables import Artifact, CostModel, Job, Model, RecordCount, Samples
 from service.services import Services
+from tuner.disk_space import free_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,6 @@ def storage_use(services: Services) -> StorageUse:
     return StorageUse(
         kept=kept,
         database_bytes=services.database.size_bytes(),
-        free_bytes=shutil.disk_usage(folder).free,
+        free_bytes=free_bytes(folder),
         data_dir=folder,
     )

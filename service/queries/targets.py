@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -16,23 +18,29 @@ from tuner.link import find_linker
 from tuner.targets import TargetSpec, checked_on, host_target, list_targets
 
 
-def all_targets(database: Database, fleet: FleetView | None = None) -> list[TargetSchema]:
-    """Every target: the built-in ones first; measurable on boards of the ``fleet`` too, where it is given."""
+class Measurers(Protocol):
+    """Whatever knows what can be measured now: a service, or a fleet."""
+
+    def waiting_for(self, spec: TargetSpec) -> str | None: ...
+
+
+def all_targets(database: Database, measurers: Measurers | None = None) -> list[TargetSchema]:
+    """Every target: the built-in ones first; measurable by ``measurers``, by default this machine."""
     with database.read() as session:
-        return [_schema(spec, fleet, builtin=True) for spec in list_targets()] + [
-            _schema(TargetSpec.from_dict(row.spec), fleet, builtin=False)
+        return [_schema(spec, measurers, builtin=True) for spec in list_targets()] + [
+            _schema(TargetSpec.from_dict(row.spec), measurers, builtin=False)
             for row in session.scalars(select(Target).order_by(Target.name))
         ]
 
 
-def get_target(database: Database, name: str, fleet: FleetView | None = None) -> TargetSchema:
+def get_target(database: Database, name: str, measurers: Measurers | None = None) -> TargetSchema:
     """One target; raises `NotFound` (``unknown_target``) with the names that exist."""
     with database.read() as session:
         try:
             spec = find_spec(session, name)
         except TargetError as error:
             raise NotFound(error.message, code=error.code, hint=error.hint) from None
-    return _schema(spec, fleet, builtin=name in {known.name for known in list_targets()})
+    return _schema(spec, measurers, builtin=name in {known.name for known in list_targets()})
 
 
 def find_spec(session: Session, name: str) -> TargetSpec:
@@ -86,8 +94,8 @@ def list_devices(database: Database, fleet: FleetView) -> list[DeviceSchema]:
     ]
 
 
-def _schema(spec: TargetSpec, fleet: FleetView | None, *, builtin: bool) -> TargetSchema:
-    measurable = (fleet or FleetView(None)).waiting_for(spec) is None
+def _schema(spec: TargetSpec, measurers: Measurers | None, *, builtin: bool) -> TargetSchema:
+    measurable = (measurers or FleetView(None)).waiting_for(spec) is None
     here = {
         "processor": spec.processor,
         "module": spec.module,

@@ -11,6 +11,7 @@ from sqlalchemy.orm import aliased
 from service.database import Database
 from service.database.base import now
 from service.database.tables import Task, TrialRecord, Workload
+from service.jobs import queue
 from service.stores.adding import insert_records
 from service.stores.packing import pack_text, to_record, to_row
 from tuner.records import Record
@@ -20,12 +21,14 @@ from tuner.records import Workload as TunerWorkload
 class DatabaseRecordStore:
     """The records of all jobs, with those of job ``job_id`` as its own.
 
-    Own records are numbered from 1 in the order in which they are added: they are the job's trials.
+    Own records are numbered from 1 in the order in which they are added: they are the job's trials. With ``attempt``
+    only the job's newest attempt may add any (`Superseded`).
     """
 
-    def __init__(self, database: Database, job_id: str) -> None:
+    def __init__(self, database: Database, job_id: str, *, attempt: int | None = None) -> None:
         self._database = database
         self._job_id = job_id
+        self._attempt = attempt
 
     def add_workload(self, workload: TunerWorkload) -> None:
         with self._database.write() as session:
@@ -45,6 +48,8 @@ class DatabaseRecordStore:
             return
         keys = {record.workload for record in records}
         with self._database.write() as session:
+            if self._attempt is not None:
+                queue.require_newest(session, self._job_id, attempt=self._attempt)
             unknown = keys - set(session.scalars(select(Workload.key).where(Workload.key.in_(keys))))
             if unknown:
                 raise KeyError(f"records of workloads that were not stored: {sorted(unknown)}")

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from service.database import Database
 from service.database.base import now
 from service.database.tables import Job, JobEvent, Task, TrialRecord
+from service.jobs import queue
 from service.stores.steps import Step, add_step
 from tuner.events import (
     BaselineMeasured,
@@ -33,12 +34,14 @@ from tuner.search.alternatives import Use
 class JobReporter:
     """Writes the events of one job, each in one transaction: it is durable when `emit` returns.
 
-    Log events go to standard output too, which is the job's log file.
+    Log events go to standard output too, which is the job's log file. With ``attempt`` only the job's newest attempt is
+    listened to (`Superseded`).
     """
 
-    def __init__(self, database: Database, job_id: str) -> None:
+    def __init__(self, database: Database, job_id: str, *, attempt: int | None = None) -> None:
         self._database = database
         self._job_id = job_id
+        self._attempt = attempt
         self._steps: list[Step] | None = None
 
     def emit(self, event: Event) -> None:
@@ -47,6 +50,8 @@ class JobReporter:
         elif isinstance(event, StageStarted):
             print(f"stage: {event.stage.value}", file=sys.stdout, flush=True)
         with self._database.write() as session:
+            if self._attempt is not None:
+                queue.require_newest(session, self._job_id, attempt=self._attempt)
             session.add(JobEvent(job_id=self._job_id, kind=event.kind, data=event.data()))
             self._set(session, heartbeat_at=now())
             self._apply(event, session)

@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 
 from service.api.schemas import JobCreate
-from service.job_process import store_artifacts, store_schedules
+from service.jobs.artifacts import Shelf, store_artifacts, store_schedules
 from service.jobs import queue
 from service.jobs.commands import cancel_job, create_job
 from service.jobs.states import JobState
@@ -40,6 +40,7 @@ from tuner.events import (
 from tuner.records import FailureKind, Record, Workload
 from tuner.search.alternatives import Use, most_calls
 from tuner.targets import host_target, tvm_version
+from tests.service.tuning import claimed
 
 LONG_NAME = "a_model_with_a_really_long_name_that_somebody_exported_from_a_training_script_2026_11_23_final_v2"
 MANY_TRIALS = 10_000
@@ -79,7 +80,7 @@ def add_jobs(services: Services, models: dict[str, str]) -> dict[str, str]:
 
     def start(name: str, model: str, *, trials: int) -> JobReporter:
         jobs[name] = create_job(services, JobCreate(model_id=models[model], trials=trials, seed=7)).job.id
-        assert queue.claim_next(services.database) == jobs[name]
+        assert claimed(services.database) == jobs[name]
         reporter = JobReporter(services.database, jobs[name])
         reporter.emit(StageStarted(stage=Stage.IMPORT))
         return reporter
@@ -293,9 +294,10 @@ def succeed(services: Services, job_id: str, reporter: JobReporter, *, tuned_us:
             archive.addfile(member, io.BytesIO(content))
     signature = bundle.with_name(bundle.name + SUFFIX)
     signature.write_bytes(sign(services.settings, bundle))
-    store_artifacts(services.database, services.blobs, job_id, bundle, signature)
+    shelf = Shelf(services.database, services.blobs, job_id, attempt=1)
+    store_artifacts(shelf, bundle, signature)
     if tuned_us:
-        store_schedules(services.database, services.blobs, job_id, json.loads(SCHEDULES.read_text()))
+        store_schedules(shelf, json.loads(SCHEDULES.read_text()))
     queue.finish(services.database, job_id, JobState.SUCCEEDED, outcome=outcome)
 
 

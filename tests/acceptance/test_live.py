@@ -18,6 +18,7 @@ from service.stores import JobReporter
 from tests.acceptance import seed
 from tests.acceptance.conftest import Site, Watch, open_page, serve
 from tuner.events import Log, Progress
+from tests.service.tuning import claimed
 
 pytestmark = pytest.mark.acceptance
 
@@ -28,7 +29,7 @@ def tuning(empty_site: Site, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     services = empty_site.services
     models = seed.add_models(empty_site.url, tmp_path_factory.mktemp("models"))
     job = create_job(services, JobCreate(model_id=models["convolutional"], trials=64)).job.id
-    assert queue.claim_next(services.database) == job
+    assert claimed(services.database) == job
     seed.tune(services, job, JobReporter(services.database, job), trials=32, total=64)
     return empty_site, job
 
@@ -110,7 +111,7 @@ def test_stream_resumes_after_a_restart_of_the_server(
     first = ExitStack()
     url, services = first.enter_context(serve(tmp_path / "data"))
     job = create_job(services, JobCreate(model_id=seed.upload(url, convolutional_model), trials=64)).job.id
-    assert queue.claim_next(services.database) == job
+    assert claimed(services.database) == job
     seed.tune(services, job, JobReporter(services.database, job), trials=32, total=64)
     address = urlsplit(url)
     assert address.port is not None

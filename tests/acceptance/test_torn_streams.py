@@ -15,7 +15,6 @@ from playwright.sync_api import Browser, Page, expect
 
 from service.api.schemas import JobCreate
 from service.client import Tessera
-from service.jobs import queue
 from service.jobs.commands import create_job
 from service.queries.jobs import list_events
 from service.queries.trials import list_trials
@@ -25,6 +24,7 @@ from tests.acceptance import seed
 from tests.acceptance.conftest import Site, Watch, open_page, serve
 from tests.acceptance.cutting import cutting
 from tuner.events import Log, Progress
+from tests.service.tuning import claimed
 
 pytestmark = pytest.mark.acceptance
 
@@ -39,7 +39,7 @@ BROKEN = ("ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET", "ERR_EMPTY_
 def start(services: Services, model: str) -> str:
     """A running job with its first trials."""
     job = create_job(services, JobCreate(model_id=model, trials=TRIALS)).job.id
-    assert queue.claim_next(services.database) == job
+    assert claimed(services.database) == job
     seed.tune(services, job, JobReporter(services.database, job), trials=BEFORE, total=TRIALS)
     return job
 

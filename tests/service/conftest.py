@@ -21,7 +21,9 @@ from service.services import Services
 from service.settings import Settings
 from tests import models
 from tests.service import contract
+from tests.service.fake_job import BEHAVIOUR
 from tests.service.postgresql import PostgresqlServer, postgresql_server, text_of
+from tests.service.ray_cluster import RayCluster, ray_cluster, ray_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 FAKE_JOB = (sys.executable, str(Path(__file__).with_name("fake_job.py")))
@@ -80,9 +82,14 @@ def postgresql() -> Iterator[PostgresqlServer]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """What asks the database for anything of its own is tested on both kinds, the rest on SQLite."""
-    if "database_url" in metafunc.fixturenames and metafunc.module.__name__.rpartition(".")[2] in ON_BOTH_DATABASES:
+    """What asks the database for anything of its own is tested on both kinds, the rest on SQLite; what an engine does,
+    on both engines, the rest on the local one."""
+    module = metafunc.module.__name__.rpartition(".")[2]
+    if "database_url" in metafunc.fixturenames and module in ON_BOTH_DATABASES:
         metafunc.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
+    if "engine" in metafunc.fixturenames and module == "test_engine":
+        of_one_kind = metafunc.definition.get_closest_marker("local_engine") is not None
+        metafunc.parametrize("engine", ["local"] if of_one_kind else ["local", "ray"], indirect=True)
 
 
 @pytest.fixture
@@ -94,9 +101,28 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return text_of(server.upgraded())
 
 
+@pytest.fixture(scope="session")
+def ray_head() -> Iterator[RayCluster]:
+    """A cluster of one node, which measures for this machine's target."""
+    with ray_cluster() as cluster:
+        cluster.start_head(resources={"target:host": 1})
+        yield cluster
+
+
 @pytest.fixture
-def settings(tmp_path: Path, database_url: str) -> Settings:
-    return Settings(data_dir=tmp_path / "data", database_url=database_url)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """The settings of an engine."""
+    if getattr(request, "param", "local") == "local":
+        return {}
+    cluster: RayCluster = request.getfixturevalue("ray_head")
+    for name, value in ray_environment().items():
+        monkeypatch.setenv(name, value)
+    return {"engine": "ray", "ray_address": cluster.address}
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str, engine: dict[str, object]) -> Settings:
+    return Settings(data_dir=tmp_path / "data", database_url=database_url, **engine)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -121,12 +147,13 @@ def services(client: TestClient) -> Services:
 
 
 @pytest.fixture
-def fake(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Served:
+def fake(settings: Settings) -> Served:
     """The application with an engine whose jobs are `fake_job.py`; the argument says what it does."""
 
     @contextmanager
     def serve(behaviour: str, **changes: object) -> Iterator[TestClient]:
-        monkeypatch.setenv("FAKE_JOB", behaviour)
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        (settings.data_dir / BEHAVIOUR).write_text(behaviour)
         app = create_app(settings.model_copy(update=changes), job_command=FAKE_JOB)
         with TestClient(app) as client:
             yield client

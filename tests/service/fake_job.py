@@ -1,6 +1,5 @@
-"""A job process without TVM: ``$FAKE_JOB`` says how it behaves, as ``first,second,…`` attempt.
-
-The last one repeats.
+"""A job process without TVM: the file ``behaviour`` in the data directory, or ``$FAKE_JOB``, says how it behaves, as
+``first,second,…`` attempt. The last one repeats.
 
 succeed            writes 4 trials and finishes
 exit1              ends with status 1 at once
@@ -9,12 +8,17 @@ record+signal:…    writes one trial first
 raise              an ordinary exception in the tuner
 refuse             an error of the tuner with a code
 record+noboard     the last board is gone after one trial
+record+full        no space is left after one trial
+record+wrapped     the same, found by the compiler
+record+fill        takes all the space there is after one trial, and fails for it
 hang               runs until it is ended
+record+hang        writes one trial first
 family             like hang, with a grandchild in a session of its own and an orphan that lost its parent
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -29,7 +33,7 @@ from service.queries.jobs import get_job
 from service.settings import Settings
 from tests.service.tuning import record, workload
 from tuner.cost_model_store import CostModelStore
-from tuner.errors import UnsupportedOperators
+from tuner.errors import BuildError, UnsupportedOperators
 from tuner.events import EventSink, Finished, Progress, Stage, StageStarted, TasksExtracted, TaskSummary, TrialMeasured
 from tuner.measure.fleet import NoBoardError
 from tuner.records import RecordStore
@@ -37,10 +41,12 @@ from tuner.request import TuneRequest, TuneResult
 from tuner.search.alternatives import Use
 
 TRIALS = 4
+BEHAVIOUR = "behaviour"
 
 
 def behaviour(attempt: int) -> str:
-    plan = os.environ["FAKE_JOB"].split(",")
+    said = Settings().data_dir / BEHAVIOUR
+    plan = (said.read_text() if said.exists() else os.environ["FAKE_JOB"]).split(",")
     return plan[min(attempt, len(plan)) - 1]
 
 
@@ -71,8 +77,21 @@ def tune(request: TuneRequest, *, store: RecordStore, models: CostModelStore, si
     if "signal:" in what:
         os.kill(os.getpid(), signal.Signals[what.partition("signal:")[2]])
         time.sleep(600)
+    if what == "record+hang":
+        time.sleep(600)
     if what == "record+noboard":
         raise NoBoardError("No board of x was free within 60 s.")
+    if what == "record+full":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if what == "record+wrapped":
+        try:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise BuildError("The network could not be compiled.") from error
+    if what == "record+fill":
+        with (Settings().data_dir / "filler").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(65536))
     return _finish(request, sink)
 
 
@@ -133,4 +152,4 @@ def _finish(request: TuneRequest, sink: EventSink) -> TuneResult:
 if __name__ == "__main__":
     sys.modules["tuner.tune"] = type(sys)("tuner.tune")
     sys.modules["tuner.tune"].tune = tune  # type: ignore[attr-defined]
-    sys.exit(job_process.main([sys.argv[1]]))
+    sys.exit(job_process.main(sys.argv[1:]))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from starlette.testclient import TestClient
 
 from service.api.schemas import JobCreate
-from service.jobs import queue
 from service.jobs.commands import create_job
 from service.services import Services
 from service.stores import JobReporter
 from tests import models
 from tuner.events import TaskRecalled, TasksExtracted, TaskSummary
 from tuner.search.alternatives import Alternative, Use
+from tests.service.tuning import claimed
 
 
 def summary(name: str, *, choice: str | None = None, way: str = "") -> TaskSummary:
@@ -23,7 +23,7 @@ def summary(name: str, *, choice: str | None = None, way: str = "") -> TaskSumma
 def test_the_faster_way_counts_and_the_other_is_marked(client: TestClient, services: Services) -> None:
     model = client.post("/api/v1/models?filename=m.onnx", content=models.perceptron().SerializeToString()).json()["id"]
     job = create_job(services, JobCreate(model_id=model, trials=8)).job.id
-    assert queue.claim_next(services.database) == job
+    assert claimed(services.database) == job
     reporter = JobReporter(services.database, job)
     tasks = (
         summary("plain"),

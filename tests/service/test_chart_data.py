@@ -8,11 +8,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.dashboard import chart_data
-from service.jobs import queue
 from service.services import Services
 from service.stores import JobReporter
 from tests.acceptance import seed
 from tests.service.conftest import start
+from tests.service.tuning import claimed
 
 TRIALS = 150
 
@@ -20,7 +20,7 @@ TRIALS = 150
 @pytest.fixture
 def job_id(client: TestClient, services: Services, model_file: Path) -> str:
     job_id = start(client, model_file, trials=TRIALS)
-    assert queue.claim_next(services.database) == job_id
+    assert claimed(services.database) == job_id
     seed.tune(services, job_id, JobReporter(services.database, job_id), trials=TRIALS, total=TRIALS)
     return job_id
 

@@ -13,12 +13,12 @@ from starlette.testclient import TestClient
 from service.api.schemas import JobBest, JobSchema, TaskSchema, TaskUse
 from service.dashboard.comparing import Compared, TaskRow, curves, task_rows, which_one
 from service.dashboard.convergence import Step
-from service.jobs import queue
 from service.queries.jobs import get_job
 from service.services import Services
 from service.stores import JobReporter
 from tests.acceptance import seed
 from tests.service.conftest import start
+from tests.service.tuning import claimed
 
 ORIGIN = {"origin": "http://testserver"}
 
@@ -29,7 +29,7 @@ def jobs(client: TestClient, services: Services, model_file: Path) -> list[str]:
     made = []
     for trials, tuned_us in ((40, 7460.0), (80, 6100.0), (24, None)):
         job_id = start(client, model_file, trials=trials)
-        assert queue.claim_next(services.database) == job_id
+        assert claimed(services.database) == job_id
         reporter = JobReporter(services.database, job_id)
         seed.tune(services, job_id, reporter, trials=trials, total=trials)
         if tuned_us:

@@ -8,15 +8,16 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import psycopg.errors
 import pytest
 from sqlalchemy import JSON, URL, Connection, MetaData, Table, func, inspect, select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from service.blobs import BlobStore
 from service.database import Database
 from service.database.tables import Job, JobEvent, Model, Samples, metadata
 from service.database.upgrade import differences, head_revision, migrate, read_revisions, revisions, upgrade
-from service.errors import DatabaseUnavailable, ServiceError
+from service.errors import DatabaseUnavailable, ServiceError, StorageFull
 from service.queries.artifacts import list_artifacts
 from service.queries.jobs import get_job, list_events
 from service.queries.records import count_records
@@ -276,6 +277,37 @@ def test_numbers_that_json_has_not_are_null(database: Database) -> None:
     with database.write() as session:
         session.add(JobEvent(job_id="j", kind="log", data={"a": float("nan"), "b": (1, float("inf"))}))
     assert list_events(database, "j")[0].data == {"a": None, "b": [1, None]}
+
+
+def test_a_full_disk_is_told_and_changes_nothing(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'test.sqlite3'}")
+    upgrade(database)
+
+    def allow(pages: int) -> None:
+        with database.write() as session:
+            session.execute(text(f"PRAGMA max_page_count = {pages}"))
+
+    def add() -> None:
+        with database.write() as session:
+            session.add(Model(id="0" * 64, name="m", filename="m", size_bytes=1, inputs=["x" * 1024**2]))
+
+    allow(1)  # no fewer than there are
+    with pytest.raises(StorageFull):
+        add()
+    with database.read() as session:
+        assert session.scalar(select(func.count()).select_from(Model)) == 0
+    allow(10**6)
+    add()
+    database.close()
+
+
+def test_a_full_disk_of_a_database_server_is_told(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'test.sqlite3'}")
+    with pytest.raises(StorageFull), database.write():
+        raise OperationalError("INSERT", {}, psycopg.errors.DiskFull("could not extend file"))
+    with pytest.raises(OperationalError), database.write():
+        raise OperationalError("INSERT", {}, psycopg.errors.LockNotAvailable("too long"))
+    database.close()
 
 
 def test_foreign_keys_hold(database: Database) -> None:

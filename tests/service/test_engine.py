@@ -1,4 +1,4 @@
-"""The local engine over a fake job process: every way to die, to be cancelled and to be found again."""
+"""Both engines over a fake job process: every way to die, to be cancelled and to be found again."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def processes_of(job_id: str) -> list[psutil.Process]:
     return found
 
 
-def job_pid(client: TestClient, job_id: str) -> int:
+def job_pid(job_id: str) -> int:
+    """The pid of the job's own process, not of one that it started."""
+
     def look() -> int | None:
-        with services_of(client).database.read() as session:
-            job = session.get(Job, job_id)
-            return job.pid if job else None
+        return next((each.pid for each in processes_of(job_id) if job_id in each.cmdline()), None)
 
     return until(look)
 
@@ -111,7 +111,7 @@ def test_an_unexpected_exception_is_in_the_log(fake: Served, model_file: Path) -
         job = ended(client, job_id := start(client, model_file))
         assert isinstance(job["error"], dict)
         assert job["error"]["code"] == "internal_error"
-        text = client.get(f"/api/v1/jobs/{job_id}/log?format=text").text
+        text = until(lambda: client.get(f"/api/v1/jobs/{job_id}/log?format=text").text)
         assert "Traceback" in text
         assert "the tuner has a mistake" in text
 
@@ -136,7 +136,7 @@ def test_a_killed_job_leaves_no_orphans(fake: Served, model_file: Path, settings
         job_id = start(client, model_file)
         until(lambda: is_ready(settings, job_id))
         old = until(lambda: found if len(found := processes_of(job_id)) >= 3 else None)
-        os.kill(job_pid(client, job_id), signal.SIGKILL)
+        os.kill(job_pid(job_id), signal.SIGKILL)
         assert ended(client, job_id)["state"] == "succeeded"
         assert not [process for process in old if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
@@ -155,11 +155,11 @@ def test_a_new_server_adopts_a_living_job(fake: Served, model_file: Path, settin
     with fake("hang,succeed") as client:
         job_id = start(client, model_file)
         until(lambda: is_ready(settings, job_id))
-        pid = job_pid(client, job_id)
+        pid = job_pid(job_id)
     assert psutil.Process(pid).is_running()
     with fake("hang,succeed") as client:
         assert client.get(f"/api/v1/jobs/{job_id}").json()["state"] == "running"
-        assert job_pid(client, job_id) == pid
+        assert job_pid(job_id) == pid
         os.kill(pid, signal.SIGKILL)
         job = ended(client, job_id)
         assert (job["state"], job["attempts"]) == ("succeeded", 2)
@@ -169,7 +169,7 @@ def test_a_new_server_resumes_a_job_that_died_meanwhile(fake: Served, model_file
     with fake("family,succeed") as client:
         job_id = start(client, model_file)
         until(lambda: is_ready(settings, job_id))
-        pid = job_pid(client, job_id)
+        pid = job_pid(job_id)
         old = until(lambda: found if len(found := processes_of(job_id)) >= 3 else None)
     os.kill(pid, signal.SIGKILL)
     with fake("family,succeed") as client:
@@ -178,6 +178,7 @@ def test_a_new_server_resumes_a_job_that_died_meanwhile(fake: Served, model_file
         assert not [process for process in old if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.mark.local_engine
 def test_a_recycled_pid_is_not_taken_for_the_job(fake: Served, model_file: Path, settings: Settings) -> None:
     with fake("succeed", max_parallel_jobs=0) as client:
         job_id = start(client, model_file)
@@ -206,7 +207,7 @@ def test_a_silent_job_is_ended_and_resumed(fake: Served, model_file: Path, setti
     with fake("hang,succeed") as client:
         job_id = start(client, model_file)
         until(lambda: is_ready(settings, job_id))
-        os.kill(job_pid(client, job_id), signal.SIGSTOP)
+        os.kill(job_pid(job_id), signal.SIGSTOP)
         with services_of(client).database.write() as session:
             job = session.get(Job, job_id)
             assert job is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,18 @@ import pytest
 from httpx2 import Response
 from starlette.testclient import TestClient
 
+from service.api.schemas import JobCreate
+from service.app import create_app
 from service.database.tables import Job
+from service.errors import QueueFull
 from service.jobs import queue
+from service.jobs.commands import create_job
 from service.jobs.states import TRANSITIONS, JobState
 from service.services import Services
+from service.settings import Settings
 from service.stores import DatabaseRecordStore, JobReporter
-from tests.service.conftest import Served, ended, start, upload
-from tests.service.tuning import record, workload
+from tests.service.conftest import Served, ended, services_of, start, upload
+from tests.service.tuning import claimed, record, workload
 from tuner.events import Log, Progress, Stage, StageStarted, TaskRecalled, TasksExtracted, TaskSummary
 from tuner.records import FailureKind
 from tuner.search.alternatives import Use
@@ -103,6 +109,43 @@ def test_the_same_key_answers_with_the_same_job(client: TestClient, model_file: 
     assert len(client.get("/api/v1/jobs").json()["items"]) == 1
 
 
+def test_a_full_queue_refuses_until_there_is_a_place(settings: Settings, model_file: Path) -> None:
+    with TestClient(create_app(settings.model_copy(update={"max_queued_jobs": 2}), engine=False)) as client:
+        body = {"model_id": upload(client, model_file), "trials": 8}
+        headers = {"Idempotency-Key": "k1"}
+        first = client.post("/api/v1/jobs", json=body, headers=headers).json()["id"]
+        second = start(client, model_file, seed=1)
+        refused = client.post("/api/v1/jobs", json={**body, "seed": 2})
+        assert (refused.status_code, refused.json()["code"]) == (429, "queue_full")
+        assert "TESSERA_MAX_QUEUED_JOBS" in refused.json()["hint"]
+        # What is in the queue already is no new job, and what has started takes no place.
+        assert client.post("/api/v1/jobs", json=body, headers=headers).json()["id"] == first
+        client.post(f"/api/v1/jobs/{second}/cancel")
+        third = start(client, model_file, seed=2)
+        database = services_of(client).database
+        assert claimed(database) == first
+        fourth = start(client, model_file, seed=3)
+        # A job that goes back was there before.
+        assert queue.requeue(database, first, reason="", crash=None, barren_attempts=0)
+        waiting = client.get("/api/v1/jobs?state=queued").json()["items"]
+        assert [job["id"] for job in waiting] == [fourth, third, first]
+
+
+def test_jobs_that_come_at_once_do_not_pass_the_limit_together(settings: Settings, model_file: Path) -> None:
+    with TestClient(create_app(settings.model_copy(update={"max_queued_jobs": 3}), engine=False)) as client:
+        model_id, services = upload(client, model_file), services_of(client)
+
+        def submitted(seed: int) -> bool:
+            try:
+                create_job(services, JobCreate(model_id=model_id, trials=8, seed=seed))
+            except QueueFull:
+                return False
+            return True
+
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(submitted, range(16))) == 3
+
+
 def test_pages_hold_every_job_once(client: TestClient, model_file: Path) -> None:
     made = [start(client, model_file, seed=seed) for seed in range(7)]
     seen: list[str] = []
@@ -131,7 +174,7 @@ def test_trials_are_paged_with_their_estimates(client: TestClient, services: Ser
 
 def test_events_resume_behind_the_last_one_seen(client: TestClient, services: Services, model_file: Path) -> None:
     job_id = start(client, model_file)
-    assert queue.claim_next(services.database) == job_id
+    assert claimed(services.database) == job_id
     reporter = JobReporter(services.database, job_id)
     reporter.emit(StageStarted(stage=Stage.TUNE))
     reporter.emit(Progress(trials_done=3, trials_total=8, fraction=0.375, eta_s=9.5, estimated_us=float("inf")))
@@ -153,7 +196,7 @@ def test_what_earlier_jobs_know_of_a_task_is_shown_before_its_first_trial(
     client: TestClient, services: Services, model_file: Path
 ) -> None:
     job_id = start(client, model_file)
-    assert queue.claim_next(services.database) == job_id
+    assert claimed(services.database) == job_id
     reporter = JobReporter(services.database, job_id)
     summaries = [
         TaskSummary(key=key, name=key, workload=key, uses=(Use(count=1),), flops=1e6) for key in ("conv", "dense")
@@ -218,8 +261,8 @@ def test_two_claims_never_get_the_same_job(client: TestClient, services: Service
 
     made = [start(client, model_file, seed=seed) for seed in range(8)]
     with ThreadPoolExecutor(4) as pool:
-        claimed = list(pool.map(lambda _: queue.claim_next(services.database), range(12)))
-    assert sorted(job_id for job_id in claimed if job_id) == made
+        found = list(pool.map(lambda _: claimed(services.database), range(12)))
+    assert sorted(job_id for job_id in found if job_id) == made
 
 
 def test_records_go_out_and_come_in(client: TestClient, services: Services, model_file: Path, tmp_path: Path) -> None:

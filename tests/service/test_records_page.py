@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from service.jobs import queue
 from service.services import Services
 from service.stores import JobReporter
 from tests.acceptance import seed
 from tests.service.conftest import start
+from tests.service.tuning import claimed
 
 ORIGIN = {"origin": "http://testserver"}
 
@@ -21,7 +21,7 @@ ORIGIN = {"origin": "http://testserver"}
 def filled(client: TestClient, services: Services, model_file: Path) -> TestClient:
     """With 240 trials of one job."""
     job_id = start(client, model_file, trials=240)
-    assert queue.claim_next(services.database) == job_id
+    assert claimed(services.database) == job_id
     seed.tune(services, job_id, JobReporter(services.database, job_id), trials=240, total=240)
     return client
 

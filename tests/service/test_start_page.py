@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from service.app import create_app
 from service.dashboard import new_pages
 from service.jobs import queue
 from service.jobs.commands import cancel_job
 from service.jobs.states import JobState
 from service.queries.jobs import EarlierLimits, earlier_limits
 from service.services import Services
+from service.settings import Settings
 from tests.service.conftest import start, upload
+from tests.service.tuning import claimed
 
 ORIGIN = {"origin": "http://testserver"}
 FIELDS = {"target": "host", "budget": "trials", "trials": "8", "minutes": "10", "seed": "0", "memory": ""}
@@ -53,6 +56,19 @@ def test_what_is_wrong_is_said_and_stays_in_its_field(
         if name != "budget":
             assert f'name="{name}" value="{value}"' in sent.text
     assert client.get("/api/v1/jobs").json()["items"] == []
+
+
+def test_several_jobs_find_a_place_or_none_does(settings: Settings, model_file: Path) -> None:
+    with TestClient(create_app(settings.model_copy(update={"max_queued_jobs": 1}), engine=False)) as client:
+        sent = client.post(
+            f"/new/{upload(client, model_file)}",
+            data={**FIELDS, "action": "start", "target": ["host", "riscv64"]},
+            headers=ORIGIN,
+            follow_redirects=False,
+        )
+        assert sent.status_code == 429
+        assert "1 jobs wait in the queue" in sent.text
+        assert client.get("/api/v1/jobs").json()["items"] == []
 
 
 def checked(client: TestClient, monkeypatch: pytest.MonkeyPatch, model_id: str, target: str = "host") -> str:
@@ -101,7 +117,7 @@ def test_earlier_jobs_of_the_same_model_target_and_shapes_count(
 ) -> None:
     def finished(state: JobState, limit_bytes: int, *, needed: int | None = None, **body: object) -> None:
         job_id = start(client, model_file, memory_limit_bytes=limit_bytes, **body)
-        assert queue.claim_next(services.database) == job_id
+        assert claimed(services.database) == job_id
         details = {"least_bytes": needed, "memory_limit_bytes": limit_bytes}
         error = {"code": "memory_limit_infeasible", "message": "", "hint": "", "details": details} if needed else None
         assert queue.finish(services.database, job_id, state, error=error)
@@ -125,7 +141,7 @@ def test_earlier_jobs_of_the_same_model_target_and_shapes_count(
 
 def test_tune_again_asks_for_the_same(client: TestClient, services: Services, model_file: Path) -> None:
     job_id = start(client, model_file, trials=64, time_limit_s=90.0, memory_limit_bytes=3 * 2**19)
-    assert queue.claim_next(services.database) == job_id
+    assert claimed(services.database) == job_id
     assert queue.finish(services.database, job_id, JobState.SUCCEEDED)
     link = re.search(r'href="(/new\?[^"]+)"', client.get(f"/jobs/{job_id}").text)
     assert link is not None

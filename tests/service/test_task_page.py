@@ -15,13 +15,14 @@ from starlette.testclient import TestClient
 from service.dashboard.importance import knob_importance
 from service.dashboard.nest import boxes, diff
 from service.database.tables import Task
-from service.job_process import store_schedules
+from service.jobs.artifacts import Shelf, store_schedules
 from service.jobs import queue
 from service.jobs.states import JobState
 from service.services import Services
 from service.stores import JobReporter
 from tests.acceptance import seed
 from tests.service.conftest import start
+from tests.service.tuning import claimed
 
 SCHEDULES = json.loads(seed.SCHEDULES.read_text())
 
@@ -117,7 +118,7 @@ def test_the_difference_has_every_line_of_both() -> None:
 def job(client: TestClient, services: Services, model_file: Path) -> str:
     """A running job with 64 trials."""
     job_id = start(client, model_file, trials=64)
-    assert queue.claim_next(services.database) == job_id
+    assert claimed(services.database) == job_id
     seed.tune(services, job_id, JobReporter(services.database, job_id), trials=64, total=64)
     return job_id
 
@@ -146,7 +147,7 @@ def test_a_finished_job_shows_loops_buffers_scripts_and_knobs(client: TestClient
 
 
 def test_a_schedule_that_was_not_shipped_is_said_to_be(client: TestClient, services: Services, job: str) -> None:
-    store_schedules(services.database, services.blobs, job, SCHEDULES)
+    store_schedules(Shelf(services.database, services.blobs, job, attempt=1), SCHEDULES)
     queue.finish(services.database, job, JobState.SUCCEEDED, outcome="no_improvement")
     assert "The bundle holds the untuned build" in show(client, job)
 

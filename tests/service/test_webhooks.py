@@ -25,6 +25,7 @@ from service.services import Services
 from service.webhooks.sender import RETRY_AFTER_S, WebhookSender
 from service.webhooks.signature import HEADER, is_signed, signature
 from tests.service.conftest import Served, ended, services_of, start, until
+from tests.service.tuning import claimed
 
 
 @dataclass
@@ -118,7 +119,7 @@ def test_every_end_is_told_once(
     if state is JobState.CANCELLED:
         queue.request_cancel(services.database, job_id)
     else:
-        assert queue.claim_next(services.database) == job_id
+        assert claimed(services.database) == job_id
         queue.finish(services.database, job_id, state, error={"code": "c", "message": "m", "hint": "h"})
         queue.finish(services.database, job_id, state)  # too late: nothing more is told
     assert (send(services), send(services)) == (1, 0)

@@ -7,9 +7,16 @@ import random
 
 from service.database import Database
 from service.database.tables import Job, Model
+from service.jobs import queue
 from tuner.records import FailureKind, Record, Workload
 
 FINGERPRINT = "0123456789abcdef"
+
+
+def claimed(database: Database) -> str | None:
+    """The id of the job whose turn it is; it is running from now on."""
+    claim = queue.claim_next(database)
+    return claim.job_id if claim else None
 
 
 def workload(number: int) -> Workload:

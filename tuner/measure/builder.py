@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -11,7 +13,8 @@ from multiprocessing.connection import wait
 from types import TracebackType
 from typing import Self
 
-from tuner.measure.child import Child
+from tuner.disk_space import is_full
+from tuner.measure.child import Child, usable_memory_bytes
 from tuner.measure.jobs import BuildJob, Built, Failure
 from tuner.records import FailureKind
 from tuner.targets import TargetSpec
@@ -21,13 +24,18 @@ _BUILDS_PER_WORKER = 100
 # Quick builds of one task that are sent together: what they share is spread thin enough at four.
 _GROUP = 4
 _TIMEOUT_S = 20.0
+# All workers together may take half of the machine's memory; LLVM needs some hundred megabytes for a candidate.
+_LEAST_MEMORY_BYTES = 2 * 1024**3
 
 
 class BuildPool:
     """A `Builder` with one worker per core.
 
     A build that hangs is killed after ``timeout_s`` (`FailureKind.BUILD_TIMEOUT`), one that crashes its worker
-    is a `FailureKind.BUILD_ERROR`; either way a fresh worker is forked and the others never notice.
+    is a `FailureKind.BUILD_ERROR`; either way a fresh worker is forked and the others never notice. One that wants more
+    than ``worker_memory_bytes`` fails or crashes: by default the workers share half of the machine's memory, with 2 GiB
+    at least for each. A build that fails while the disk of its library is full says nothing of the candidate: `build`
+    raises OSError (ENOSPC) then.
     """
 
     def __init__(
@@ -37,14 +45,17 @@ class BuildPool:
         workers: int,
         timeout_s: float = _TIMEOUT_S,
         serve: Callable[..., None] | None = None,
+        worker_memory_bytes: int | None = None,
     ) -> None:
         self._target = target
         self._timeout_s = timeout_s
         self._serve = serve
+        self._memory_bytes = worker_memory_bytes or max(_LEAST_MEMORY_BYTES, usable_memory_bytes() // 2 // workers)
         self._workers = [self._start() for _ in range(workers)]
 
     def _start(self) -> _Worker:
-        return _Worker(Child(self._serve or _build_worker(), self._target.tvm, self._target.triple))
+        serve = self._serve or _build_worker()
+        return _Worker(Child(serve, self._target.tvm, self._target.triple, memory_bytes=self._memory_bytes))
 
     def __enter__(self) -> Self:
         return self
@@ -84,6 +95,7 @@ class BuildPool:
                     given = worker.give_up(limit_s)
                 else:
                     continue
+                _require_space(jobs[group[0]], given)
                 if isinstance(given, Failure):
                     self._workers[slot] = self._start()
                     if len(group) > 1:
@@ -110,6 +122,12 @@ class BuildPool:
 
 def _together(first: BuildJob, other: BuildJob) -> bool:
     return first.quick and other.quick and first.task.key == other.task.key
+
+
+def _require_space(job: BuildJob, given: list[Built | Failure] | Failure) -> None:
+    failed = isinstance(given, Failure) or any(isinstance(answer, Failure) for answer in given)
+    if failed and is_full(folder := job.output.parent):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 class _Worker:

@@ -6,27 +6,38 @@ killing and replacing one is cheap and no import is ever paid twice.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
+import psutil
+
 _PR_SET_PDEATHSIG = 1
+_GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _PRELOADED = ["tuner.measure.build_worker", "tuner.measure.run_worker"]
 
 
 class Child:
-    """One living child and the pipe to it. ``serve(pipe, *arguments)`` runs in the child until the pipe closes."""
+    """One living child and the pipe to it. ``serve(pipe, *arguments)`` runs in the child until the pipe closes.
 
-    def __init__(self, serve: Callable[..., None], *arguments: Any) -> None:
+    More than ``memory_bytes`` of its own are refused to the child, and to each process that it starts.
+    """
+
+    def __init__(self, serve: Callable[..., None], *arguments: Any, memory_bytes: int | None = None) -> None:
         self.pipe, far_end = _context().Pipe()
-        self.process: BaseProcess = _context().Process(target=_main, args=(serve, far_end, arguments), daemon=True)
+        self.process: BaseProcess = _context().Process(
+            target=_main, args=(serve, far_end, arguments, memory_bytes), daemon=True
+        )
         self.process.start()
         far_end.close()
 
@@ -47,13 +58,25 @@ class Child:
         return f"exited with status {code}"
 
 
+def usable_memory_bytes() -> int:
+    """What this machine has, or less where the container that we run in may use less."""
+    total = int(psutil.virtual_memory().total)
+    with contextlib.suppress(OSError, ValueError):  # no such limit, or "max"
+        total = min(total, int(_GROUP_LIMIT.read_text()))
+    return total
+
+
 def _context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
     return context
 
 
-def _main(serve: Callable[..., None], pipe: Connection, arguments: tuple[Any, ...]) -> None:
+def _main(
+    serve: Callable[..., None], pipe: Connection, arguments: tuple[Any, ...], memory_bytes: int | None
+) -> None:
+    if memory_bytes is not None:
+        _limit_memory(memory_bytes)
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -62,3 +85,10 @@ def _main(serve: Callable[..., None], pipe: Connection, arguments: tuple[Any, ..
         serve(pipe, *arguments)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         os._exit(0)
+
+
+def _limit_memory(size_bytes: int) -> None:
+    """Of data, not of addresses: libraries and what a fork shares with its parent cost addresses and no memory."""
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    if hard == resource.RLIM_INFINITY or size_bytes < hard:
+        resource.setrlimit(resource.RLIMIT_DATA, (size_bytes, hard))

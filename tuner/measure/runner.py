@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tuner.errors import WorkerError
-from tuner.measure.child import Child
+from tuner.measure.child import Child, usable_memory_bytes
 from tuner.measure.jobs import Agreement, Built, Failure, Timed
 from tuner.records import FailureKind
 
@@ -145,12 +145,22 @@ class ChildRunner:
 
 
 class LocalRunner(ChildRunner):
-    """A runner on this machine. ``serve`` replaces `tuner.measure.run_worker.serve`, for tests."""
+    """A runner on this machine. ``serve`` replaces `tuner.measure.run_worker.serve`, for tests.
+
+    A candidate that wants more than ``child_memory_bytes`` (by default half of the machine's memory) is a
+    `FailureKind.RUN_ERROR`.
+    """
 
     def __init__(
-        self, *, threads: int, timeout_s: float = _TIMEOUT_S, serve: Callable[..., None] | None = None
+        self,
+        *,
+        threads: int,
+        timeout_s: float = _TIMEOUT_S,
+        serve: Callable[..., None] | None = None,
+        child_memory_bytes: int | None = None,
     ) -> None:
-        super().__init__(lambda: Child(serve or _run_worker(), threads), timeout_s=timeout_s)
+        limit_bytes = child_memory_bytes or usable_memory_bytes() // 2
+        super().__init__(lambda: Child(serve or _run_worker(), threads, memory_bytes=limit_bytes), timeout_s=timeout_s)
 
 
 def _run_worker() -> Callable[..., None]:

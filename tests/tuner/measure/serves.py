@@ -20,6 +20,11 @@ def build_serve(pipe: Connection, target: dict[str, object], triple: str) -> Non
 
 def _build(job: BuildJob, said: str) -> Built | Failure:
     behave(job.output.stem)
+    if "hungry" in job.output.stem:
+        try:
+            bytearray(8 * 1024**3)
+        except MemoryError as error:
+            return Failure(kind=FailureKind.BUILD_ERROR, message=type(error).__name__)
     if "refused" in job.output.stem:
         return Failure(kind=FailureKind.BUILD_ERROR, message="refused")
     known = "with module" if job.task.module_json else "without module"

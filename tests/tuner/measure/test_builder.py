@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -17,7 +19,7 @@ def jobs(*names: str, quick: bool = False) -> list[BuildJob]:
     return [BuildJob(task=source, trace_json="[]", output=Path(f"/nowhere/{name}.so"), quick=quick) for name in names]
 
 
-def pool(**settings: float) -> BuildPool:
+def pool(**settings: Any) -> BuildPool:
     return BuildPool(host_target(), workers=2, serve=build_serve, **settings)
 
 
@@ -46,6 +48,24 @@ def test_a_bad_candidate_fails_alone(name: str, kind: FailureKind, said: str, qu
         assert said in bad.message
         assert all(isinstance(answer, Built) for answer in (answers[0], answers[2], answers[3]))
         assert all(isinstance(answer, Built) for answer in builder.build(jobs("after-1", "after-2")))
+
+
+def test_a_runaway_build_fails_alone() -> None:
+    with pool(worker_memory_bytes=4 * 1024**3) as builder:
+        answers = builder.build(jobs("good-1", "hungry", "good-2"))
+    assert [isinstance(answer, Built) for answer in answers] == [True, False, True]
+    assert isinstance(answers[1], Failure)
+    assert (answers[1].kind, answers[1].message) == (FailureKind.BUILD_ERROR, "MemoryError")
+
+
+@pytest.mark.parametrize("name", ["refused", "exit"])
+def test_what_fails_on_a_full_disk_is_not_the_candidates_fault(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
+    with pool() as builder:
+        assert isinstance(builder.build(jobs("good"))[0], Built)
+        with pytest.raises(OSError, match="No space left"):
+            builder.build(jobs("good-1", name, "good-2"))
 
 
 def test_workers_live_on_and_are_sent_a_task_once() -> None:

@@ -1,0 +1,177 @@
+"""``python -m service.engine.ray_bridge ADDRESS NAMESPACE``: talks to a Ray cluster for the server, in a process of its own.
+
+When the head of a cluster dies, Ray ends the processes that are connected to it. That may be this one, and never the
+server: it starts another, which finds the jobs' actors by their names. Requests and answers are lines of JSON on
+standard input and output, one answer for each request, in order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
+
+from service.engine.processes import PARENT_VARIABLE, child_environment, end_job_processes
+from service.engine.ray_protocol import RESOURCE_PREFIX
+
+_STARTS_WITHIN_S = 45.0
+_ANSWERS_WITHIN_S = 8.0
+_ENDS_WITHIN_S = 15.0
+_LOG_BYTES = 256 * 1024
+
+
+class JobActor:
+    """One attempt of a job on its node: a process of the same kind as on a single machine, and its log.
+
+    The process ends with the actor, whatever ends that.
+    """
+
+    def __init__(self, job_id: str, command: Sequence[str], environment: dict[str, str]) -> None:
+        self._job_id = job_id
+        self._log = Path(tempfile.mkdtemp(prefix="tessera-job-")) / "job.log"
+        self._told_bytes = 0
+        end_job_processes(job_id, pid=None, started_at=None)  # what an earlier attempt left here
+        with self._log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=child_environment(job_id, {**environment, PARENT_VARIABLE: str(os.getpid())}),
+            )
+
+    def look(self, known_bytes: int | None) -> dict[str, Any]:
+        """The exit code, None while the process runs, and what its log has after the first ``known_bytes`` (None: where
+        the last look ended)."""
+        exit_code = self._process.poll()
+        start = self._told_bytes if known_bytes is None else known_bytes
+        with self._log.open("rb") as log:
+            log.seek(start)
+            new = log.read(_LOG_BYTES)
+        self._told_bytes = start + len(new)
+        return {"exit_code": exit_code, "log": new.decode(errors="replace"), "log_bytes": self._told_bytes}
+
+    def end(self) -> bool:
+        """Kill the process and all of its family; True when nothing of them is left."""
+        ended = end_job_processes(self._job_id, pid=None, started_at=None)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=1)
+        if ended:
+            with contextlib.suppress(OSError):
+                self._log.unlink()
+                self._log.parent.rmdir()
+        return ended
+
+
+class Bridge:
+    """The operations of the protocol: each method is one, its arguments are the request's."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+
+    def cluster(self) -> dict[str, Any]:
+        """What the cluster has, and what of it is free."""
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        return {
+            "machines": sorted({node["NodeManagerAddress"] for node in nodes}),
+            "nodes": len(nodes),
+            "total": ray.cluster_resources(),
+            "free": ray.available_resources(),
+        }
+
+    def start(
+        self, name: str, job_id: str, command: list[str], environment: dict[str, str], needs: dict[str, float]
+    ) -> dict[str, Any]:
+        """Start a job's actor; ``refused`` says why there was no place for it."""
+        tags = {resource: amount for resource, amount in needs.items() if resource.startswith(RESOURCE_PREFIX)}
+        remote = ray.remote(JobActor).options(
+            name=name,
+            namespace=self._namespace,
+            lifetime="detached",
+            num_cpus=needs.get("CPU", 0),
+            resources=tags,
+            max_restarts=0,
+            get_if_exists=True,
+        )
+        actor = remote.remote(job_id, command, environment)
+        try:
+            ray.get(actor.look.remote(0), timeout=_STARTS_WITHIN_S)
+        except (GetTimeoutError, RayActorError) as error:
+            ray.kill(actor)
+            return {"refused": _first_line(error)}
+        return {}
+
+    def look(self, name: str, known_bytes: int | None) -> dict[str, Any]:
+        """What `JobActor.look` says; ``gone`` says why there is nobody to ask."""
+        try:
+            return dict(ray.get(ray.get_actor(name, self._namespace).look.remote(known_bytes), timeout=_ANSWERS_WITHIN_S))
+        except GetTimeoutError:
+            return {"exit_code": None, "log": "", "log_bytes": known_bytes}  # busy or cut off: the heartbeat tells
+        except ValueError:
+            return {"gone": "its place in the Ray cluster is gone"}
+        except RayActorError as error:
+            return {"gone": f"its place in the Ray cluster is gone: {_first_line(error)}"}
+
+    def end(self, name: str) -> dict[str, Any]:
+        """End the job's processes and its actor."""
+        try:
+            actor = ray.get_actor(name, self._namespace)
+        except ValueError:
+            return {"ended": True}
+        try:
+            ended = bool(ray.get(actor.end.remote(), timeout=_ENDS_WITHIN_S))
+        except GetTimeoutError:
+            ended = False
+        except RayActorError:
+            ended = True
+        if ended:
+            ray.kill(actor)
+        return {"ended": ended}
+
+    def names(self) -> dict[str, Any]:
+        """The names of all actors of this namespace."""
+        actors = ray.util.list_named_actors(all_namespaces=True)
+        return {"names": [actor["name"] for actor in actors if actor["namespace"] == self._namespace]}
+
+
+def main() -> None:
+    address, namespace = sys.argv[1:]
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever Ray prints is no answer
+    try:
+        ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level="error")
+    except (RayError, RuntimeError, ConnectionError, ValueError) as error:
+        _answer(answers, {"error": _first_line(error)})
+        sys.exit(1)
+    _answer(answers, {})
+    bridge = Bridge(namespace)
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer = getattr(bridge, request.pop("do"))(**request)
+        except (RayError, RuntimeError, ConnectionError) as error:
+            answer = {"error": _first_line(error)}
+        _answer(answers, answer)
+
+
+def _answer(answers: TextIO, answer: dict[str, Any]) -> None:
+    print(json.dumps(answer), file=answers, flush=True)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+if __name__ == "__main__":
+    main()

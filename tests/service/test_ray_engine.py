@@ -1,0 +1,124 @@
+"""What only a cluster can do: two nodes at once, nodes that die, a head that dies with all it knew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from starlette.testclient import TestClient
+
+from service.engine.ray_cluster import require_ray
+from service.errors import ServiceError
+from service.settings import Settings
+from tests.service.conftest import Served, ended, start, until
+from tests.service.ray_cluster import RayCluster, RayNode, ray_cluster, ray_environment
+from tests.service.test_engine import job_pid, log_of, processes_of
+
+pytestmark = pytest.mark.fault
+
+BOARD = "raspberry-pi-4"
+
+
+@pytest.fixture
+def cluster() -> Iterator[RayCluster]:
+    with ray_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def engine(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    for name, value in ray_environment().items():
+        monkeypatch.setenv(name, value)
+    return {"engine": "ray", "ray_address": cluster.address, "max_parallel_jobs": 8}
+
+
+def node_of(nodes: list[RayNode], job_id: str) -> RayNode:
+    process = psutil.Process(job_pid(job_id))
+    return next(node for node in nodes if node.owns(process))
+
+
+def state_of(client: TestClient, job_id: str) -> tuple[str, int]:
+    job = client.get(f"/api/v1/jobs/{job_id}").json()
+    return job["state"], job["attempts"]
+
+
+def test_two_nodes_run_jobs_of_two_targets_at_once_and_a_third_waits(
+    cluster: RayCluster, fake: Served, model_file: Path
+) -> None:
+    cluster.start_head(cores=0)
+    nodes = [cluster.start_node(resources={"target:host": 1}), cluster.start_node(resources={f"target:{BOARD}": 1})]
+    with fake("hang") as client:
+        until(lambda: client.get("/readyz").status_code == 200, within_s=60)
+        first, second = start(client, model_file), start(client, model_file, target=BOARD)
+        assert node_of(nodes, first) is nodes[0]
+        assert node_of(nodes, second) is nodes[1]
+        assert state_of(client, first) == state_of(client, second) == ("running", 1)
+        third = start(client, model_file, seed=3)
+        waits = until(lambda: client.get(f"/api/v1/jobs/{third}").json()["waiting_for"])
+        assert "target:host is in use" in waits
+        client.post(f"/api/v1/jobs/{first}/cancel")
+        assert ended(client, first)["state"] == "cancelled"
+        assert node_of(nodes, third) is nodes[0]
+        for job in (second, third):
+            client.post(f"/api/v1/jobs/{job}/cancel")
+            assert ended(client, job)["state"] == "cancelled"
+            assert processes_of(job) == []
+
+
+def test_a_job_goes_on_elsewhere_when_its_node_dies(cluster: RayCluster, fake: Served, model_file: Path) -> None:
+    cluster.start_head(cores=0)
+    nodes = [cluster.start_node(resources={"target:host": 1}) for _ in range(2)]
+    with fake("record+hang,succeed") as client:
+        job = start(client, model_file)
+        node = node_of(nodes, job)
+        old = psutil.Process(job_pid(job))
+        until(lambda: client.get(f"/api/v1/jobs/{job}/trials").json()["items"])
+        node.kill(only="raylet/raylet")
+        assert ended(client, job, within_s=90)["state"] == "succeeded"
+        assert state_of(client, job) == ("succeeded", 2)
+        assert "its place in the Ray cluster is gone" in log_of(client, job)
+        trials = client.get(f"/api/v1/jobs/{job}/trials").json()["items"]
+        assert [trial["number"] for trial in trials] == [1, 2, 3, 4]
+        until(lambda: not old.is_running() or old.status() == psutil.STATUS_ZOMBIE, within_s=20)
+
+
+def test_jobs_outlive_a_head_that_forgot_them(cluster: RayCluster, fake: Served, model_file: Path) -> None:
+    head = cluster.start_head(resources={"target:host": 1})
+    with fake("record+hang,succeed") as client:
+        job = start(client, model_file)
+        until(lambda: client.get(f"/api/v1/jobs/{job}/trials").json()["items"], within_s=60)
+        head.kill()
+        until(lambda: client.get("/readyz").status_code == 503, within_s=60)
+        told = client.get("/readyz").json()
+        assert "Ray cluster" in str(told)
+        assert client.get(f"/api/v1/jobs/{job}").status_code == 200
+        cluster.start_head(resources={"target:host": 1})
+        assert ended(client, job, within_s=120)["state"] == "succeeded"
+        assert state_of(client, job) == ("succeeded", 2)
+
+
+def test_a_cluster_that_is_not_there_is_waited_for(cluster: RayCluster, fake: Served, model_file: Path) -> None:
+    with fake("succeed") as client:
+        job = start(client, model_file)
+        waits = until(lambda: client.get(f"/api/v1/jobs/{job}").json()["waiting_for"], within_s=60)
+        assert cluster.address in waits
+        cluster.start_head(resources={"target:host": 1})
+        assert ended(client, job, within_s=90)["state"] == "succeeded"
+        assert state_of(client, job) == ("succeeded", 1)
+
+
+def test_a_target_without_a_node_is_refused(cluster: RayCluster, fake: Served, model_file: Path) -> None:
+    cluster.start_head()
+    with fake("succeed") as client:
+        until(lambda: client.get("/readyz").status_code == 200, within_s=60)
+        targets = {each["name"]: each["measurable"] for each in client.get("/api/v1/targets").json()["items"]}
+        assert targets["host"] is False
+
+
+def test_an_engine_without_an_address_says_what_to_set() -> None:
+    with pytest.raises(ServiceError) as refused:
+        require_ray(Settings(engine="ray"))
+    assert refused.value.code == "ray_address_missing"
+    assert "TESSERA_RAY_ADDRESS" in refused.value.hint

@@ -1,0 +1,24 @@
+"""Space on a disk. What fails where none is left says nothing about what was tried there."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from pathlib import Path
+
+# What the operating system says then.
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+# With less than this a linker may fail for its want: libraries of candidates and their object files are well below.
+_NO_SPACE_BYTES = 16 * 1024**2
+
+
+def free_bytes(folder: Path) -> int:
+    """What is free on the disk where the folder lies, or would be made."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def is_full(folder: Path) -> bool:
+    """Whether so little is left that what fails there may have failed for it."""
+    return free_bytes(folder) < _NO_SPACE_BYTES
