@@ -103,9 +103,7 @@ def _disk(settings: Settings) -> Check:
     if (short := shortage(settings)) is not None:
         detail = f"{short}: no job starts, and uploads are refused"
         return Check(name="free disk", ok=False, detail=detail, hint=StorageFull.hint)
-    return _enough(
-        "free disk", free_bytes(settings.data_dir), hint="See what a server keeps on its page Settings."
-    )
+    return _enough("free disk", free_bytes(settings.data_dir), hint="See what a server keeps on its page Settings.")
 
 
 def _ray(settings: Settings) -> Check:

@@ -15,7 +15,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
 
 from service.blobs import BlobStore, open_blobs
 from service.database import Database

@@ -24,7 +24,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on (8765); 0 takes a free one.")] = None,
     data_dir: DataDir = None,
     max_parallel_jobs: Annotated[int | None, typer.Option(help="Jobs run at once (1).")] = None,
-    engine: Annotated[Engine | None, typer.Option(help="Where jobs run: this machine (local), or a Ray cluster.")] = None,
+    engine: Annotated[Engine | None, typer.Option(help="Where jobs run: on this machine, or on Ray.")] = None,
     ray_address: Annotated[str | None, typer.Option(help="Its address: ray://HEAD:10001.")] = None,
 ) -> None:
     """API, dashboard and engine; on SQLite and local disk unless settings say otherwise."""

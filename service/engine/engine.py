@@ -114,7 +114,8 @@ class Engine:
         """What jobs of targets that nothing can measure now are waiting for, by target."""
         targets = queue.measured_targets(self._database)
         specs = {name: TargetSpec.from_dict(spec) for name, spec in targets.items()}
-        reasons = {name: self._placement.waiting_for(each) or self._placement.occupied(each) for name, each in specs.items()}
+        places = self._placement
+        reasons = {name: places.waiting_for(spec) or places.occupied(spec) for name, spec in specs.items()}
         return {name: reason for name, reason in reasons.items() if reason is not None}
 
     def _start(self, claim: queue.Claim) -> bool:

@@ -42,7 +42,7 @@ class LocalPlacement:
     def waiting_for(self, spec: TargetSpec) -> str | None:
         return self._fleet.waiting_for(spec)
 
-    def occupied(self, spec: TargetSpec) -> str | None:  # noqa: ARG002 - jobs share the machine
+    def occupied(self, spec: TargetSpec) -> str | None:
         return None
 
     def start(self, claim: queue.Claim) -> None:

@@ -10,7 +10,7 @@ from service.jobs.queue import ActiveJob, Claim
 from tuner.targets import TargetSpec
 
 
-class CannotStart(Exception):  # noqa: N818 - no error of the job: it waits
+class CannotStart(Exception):
     """There is no place for a job now, for a reason that has nothing to do with it; the message says which."""
 
 

@@ -1,7 +1,7 @@
-"""``python -m service.engine.ray_bridge ADDRESS NAMESPACE``: talks to a Ray cluster for the server, in a process of its own.
+"""``python -m service.engine.ray_bridge ADDRESS NAMESPACE``: talks to a Ray cluster for the server.
 
-When the head of a cluster dies, Ray ends the processes that are connected to it. That may be this one, and never the
-server: it starts another, which finds the jobs' actors by their names. Requests and answers are lines of JSON on
+It is a process of its own: when the head of a cluster dies, Ray ends the processes that are connected to it. That may be
+this one, and never the server: it starts another, which finds the jobs' actors by their names. Requests and answers are lines of JSON on
 standard input and output, one answer for each request, in order.
 """
 
@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -26,13 +29,17 @@ from service.engine.ray_protocol import RESOURCE_PREFIX
 _STARTS_WITHIN_S = 45.0
 _ANSWERS_WITHIN_S = 8.0
 _ENDS_WITHIN_S = 15.0
+# How long a server may be away, to start again for instance, and still be told how a job ended.
+_LINGERS_S = 120.0
 _LOG_BYTES = 256 * 1024
+_ray: Any = ray  # what of it has no types
 
 
 class JobActor:
     """One attempt of a job on its node: a process of the same kind as on a single machine, and its log.
 
-    The process ends with the actor, whatever ends that.
+    The process ends with the actor, whatever ends that. When it has ended and nobody comes to see, the actor goes, and its
+    place is free.
     """
 
     def __init__(self, job_id: str, command: Sequence[str], environment: dict[str, str]) -> None:
@@ -49,6 +56,7 @@ class JobActor:
                 start_new_session=True,
                 env=child_environment(job_id, {**environment, PARENT_VARIABLE: str(os.getpid())}),
             )
+        threading.Thread(target=self._leave_in_the_end, daemon=True).start()
 
     def look(self, known_bytes: int | None) -> dict[str, Any]:
         """The exit code, None while the process runs, and what its log has after the first ``known_bytes`` (None: where
@@ -61,15 +69,24 @@ class JobActor:
         self._told_bytes = start + len(new)
         return {"exit_code": exit_code, "log": new.decode(errors="replace"), "log_bytes": self._told_bytes}
 
+    def _leave_in_the_end(self) -> None:
+        self._process.wait()
+        time.sleep(_LINGERS_S)
+        self._forget_log()
+        os._exit(0)
+
+    def _forget_log(self) -> None:
+        with contextlib.suppress(OSError):
+            self._log.unlink()
+            self._log.parent.rmdir()
+
     def end(self) -> bool:
         """Kill the process and all of its family; True when nothing of them is left."""
         ended = end_job_processes(self._job_id, pid=None, started_at=None)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=1)
         if ended:
-            with contextlib.suppress(OSError):
-                self._log.unlink()
-                self._log.parent.rmdir()
+            self._forget_log()
         return ended
 
 
@@ -81,12 +98,12 @@ class Bridge:
 
     def cluster(self) -> dict[str, Any]:
         """What the cluster has, and what of it is free."""
-        nodes = [node for node in ray.nodes() if node["Alive"]]
+        nodes = [node for node in _ray.nodes() if node["Alive"]]
         return {
             "machines": sorted({node["NodeManagerAddress"] for node in nodes}),
             "nodes": len(nodes),
-            "total": ray.cluster_resources(),
-            "free": ray.available_resources(),
+            "total": _ray.cluster_resources(),
+            "free": _ray.available_resources(),
         }
 
     def start(
@@ -103,7 +120,7 @@ class Bridge:
             max_restarts=0,
             get_if_exists=True,
         )
-        actor = remote.remote(job_id, command, environment)
+        actor: Any = remote.remote(job_id, command, environment)
         try:
             ray.get(actor.look.remote(0), timeout=_STARTS_WITHIN_S)
         except (GetTimeoutError, RayActorError) as error:
@@ -114,7 +131,9 @@ class Bridge:
     def look(self, name: str, known_bytes: int | None) -> dict[str, Any]:
         """What `JobActor.look` says; ``gone`` says why there is nobody to ask."""
         try:
-            return dict(ray.get(ray.get_actor(name, self._namespace).look.remote(known_bytes), timeout=_ANSWERS_WITHIN_S))
+            return dict(
+                ray.get(ray.get_actor(name, self._namespace).look.remote(known_bytes), timeout=_ANSWERS_WITHIN_S)
+            )
         except GetTimeoutError:
             return {"exit_code": None, "log": "", "log_bytes": known_bytes}  # busy or cut off: the heartbeat tells
         except ValueError:
@@ -149,7 +168,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever Ray prints is no answer
     try:
-        ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level="error")
+        ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
     except (RayError, RuntimeError, ConnectionError, ValueError) as error:
         _answer(answers, {"error": _first_line(error)})
         sys.exit(1)

@@ -38,10 +38,14 @@ _CONNECTS_WITHIN_S = 60.0
 _ANSWERS_WITHIN_S = 60.0
 _TRY_AGAIN_S = 3.0
 _FRESH_S = 1.0
+_LEAVES_WITHIN_S = 3.0
+# Another bridge does not take up the connection of one that died: while a head waited for that, 30 seconds, it answered
+# nobody else for some of them.
+_OF_THE_BRIDGE = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_CLIENT_RECONNECT_GRACE_PERIOD": "0"}
 _OF_THE_BUCKET = "AWS_"
 
 
-class Unreachable(Exception):  # noqa: N818 - a state of the cluster
+class Unreachable(Exception):
     """The cluster does not answer; the message says why."""
 
 
@@ -260,14 +264,18 @@ class _Bridge:
         return answer
 
     def close(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout):
-                with contextlib.suppress(OSError):
-                    assert pipe is not None
-                    pipe.close()
-            self._process = None
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        assert process.stdin is not None and process.stdout is not None
+        with contextlib.suppress(OSError):
+            process.stdin.close()  # it says goodbye and ends
+        try:
+            process.wait(_LEAVES_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
 
     def _connected(self) -> subprocess.Popen[bytes]:
         if self._process is None:
@@ -278,7 +286,7 @@ class _Bridge:
                 [*python_module("service.engine.ray_bridge"), *self._arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
+                env={**os.environ, **_OF_THE_BRIDGE},
             )
             answer = self._read(self._process, _CONNECTS_WITHIN_S)
             if "error" in answer:

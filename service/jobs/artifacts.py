@@ -41,9 +41,7 @@ class Shelf:
                 queue.require_newest(session, self.job_id, attempt=self.attempt)
                 blob = writer.keep()
                 # An attempt that died between here and the final state has done this before.
-                session.execute(
-                    delete(Artifact).where(Artifact.job_id == self.job_id, Artifact.filename == filename)
-                )
+                session.execute(delete(Artifact).where(Artifact.job_id == self.job_id, Artifact.filename == filename))
                 session.add(
                     Artifact(
                         id=new_id(),

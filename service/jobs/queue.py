@@ -1,8 +1,8 @@
 """What changes a job's state: every function is one transaction, and only along `TRANSITIONS`.
 
 Two processes may race for any of these: the condition on the state inside the UPDATE decides, and the loser is told.
-A job's process says of which attempt it is: one that was taken for dead and is not (its machine was cut off, say) changes
-nothing any more once the next attempt was claimed.
+A job's process says of which attempt it is: one that was taken for dead and is not (its machine was cut off, say)
+changes nothing any more once the next attempt was claimed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from service.jobs.states import ACTIVE_STATES, FINAL_STATES, JobState, sources_o
 _FIRST_RETRY_DELAY_S = 0.5
 
 
-class Superseded(Exception):  # noqa: N818 - no error: another attempt has the job
+class Superseded(Exception):
     """This attempt of a job is not the newest any more, or the job is gone."""
 
 

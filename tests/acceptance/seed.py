@@ -13,14 +13,15 @@ from typing import Any
 import httpx2
 
 from service.api.schemas import JobCreate
-from service.jobs.artifacts import Shelf, store_artifacts, store_schedules
 from service.jobs import queue
+from service.jobs.artifacts import Shelf, store_artifacts, store_schedules
 from service.jobs.commands import cancel_job, create_job
 from service.jobs.states import JobState
 from service.services import Services
 from service.signing import SUFFIX, sign
 from service.stores import DatabaseCostModelStore, DatabaseRecordStore, JobReporter
 from tests import models as onnx_models
+from tests.service.tuning import claimed
 from tuner.cost_model_store import HeldOutPoint, StoredCostModel
 from tuner.events import (
     BaselineMeasured,
@@ -40,7 +41,6 @@ from tuner.events import (
 from tuner.records import FailureKind, Record, Workload
 from tuner.search.alternatives import Use, most_calls
 from tuner.targets import host_target, tvm_version
-from tests.service.tuning import claimed
 
 LONG_NAME = "a_model_with_a_really_long_name_that_somebody_exported_from_a_training_script_2026_11_23_final_v2"
 MANY_TRIALS = 10_000

@@ -17,8 +17,8 @@ from service.jobs.states import JobState
 from service.stores import JobReporter
 from tests.acceptance import seed
 from tests.acceptance.conftest import Site, Watch, open_page, serve
-from tuner.events import Log, Progress
 from tests.service.tuning import claimed
+from tuner.events import Log, Progress
 
 pytestmark = pytest.mark.acceptance
 

@@ -23,8 +23,8 @@ from service.stores import JobReporter
 from tests.acceptance import seed
 from tests.acceptance.conftest import Site, Watch, open_page, serve
 from tests.acceptance.cutting import cutting
-from tuner.events import Log, Progress
 from tests.service.tuning import claimed
+from tuner.events import Log, Progress
 
 pytestmark = pytest.mark.acceptance
 

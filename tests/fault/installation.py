@@ -1,4 +1,4 @@
-"""Whole installations whose parts can be killed. A part that died is started again, as docker compose or systemd would."""
+"""Whole installations whose parts can be killed. A part that died is started again, as by docker compose or systemd."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Real jobs, and everything dies: a process, the server, a node, the head, the database, the disk, the network.
 
-Each number is one case: it says what is hit, in which stage, and when. ``TESSERA_TEST_FAULTS=100`` runs a hundred of them.
+Each number is one case: it says what is hit, in which stage, and when. ``TESSERA_TEST_FAULTS=100`` runs a hundred.
 """
 
 from __future__ import annotations
@@ -229,7 +229,9 @@ def verify(installation: Installation, job_id: str, folder: Path) -> None:
     assert set(by_kind) >= {"bundle", "signature", "manifest", "records"}
     content = {}
     for kind in ("bundle", "signature"):
-        got = httpx2.get(f"{installation.url}/api/v1/artifacts/{by_kind[kind]['id']}/download", trust_env=False, timeout=30)
+        got = httpx2.get(
+            f"{installation.url}/api/v1/artifacts/{by_kind[kind]['id']}/download", trust_env=False, timeout=30
+        )
         assert got.status_code == 200, got.text
         content[kind] = got.content
     bundle = folder / by_kind["bundle"]["filename"]

@@ -105,7 +105,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def ray_head() -> Iterator[RayCluster]:
     """A cluster of one node, which measures for this machine's target."""
     with ray_cluster() as cluster:
-        cluster.start_head(resources={"target:host": 1})
+        cluster.start_head(cores=100, resources={"target:host": 100})  # places for what earlier tests left
         yield cluster
 
 
@@ -195,7 +195,7 @@ def until(look: Callable[[], Value | None], *, within_s: float = 20.0) -> Value:
     return value
 
 
-def ended(client: TestClient, job_id: str, *, within_s: float = 30.0) -> dict[str, object]:
+def ended(client: TestClient, job_id: str, *, within_s: float = 60.0) -> dict[str, object]:
     """The job, once it has ended."""
 
     def look() -> dict[str, object] | None:

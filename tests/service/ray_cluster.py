@@ -101,7 +101,12 @@ class RayCluster:
             "--object-store-memory=80000000",
             "--disable-usage-stats",
         ]
-        environment = {**os.environ, **ray_environment(), MARK: mark, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        environment = {
+            **os.environ,
+            **ray_environment(),
+            MARK: mark,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        }
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=_STARTS_WITHIN_S, check=False
         )

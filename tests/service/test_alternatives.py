@@ -9,9 +9,9 @@ from service.jobs.commands import create_job
 from service.services import Services
 from service.stores import JobReporter
 from tests import models
+from tests.service.tuning import claimed
 from tuner.events import TaskRecalled, TasksExtracted, TaskSummary
 from tuner.search.alternatives import Alternative, Use
-from tests.service.tuning import claimed
 
 
 def summary(name: str, *, choice: str | None = None, way: str = "") -> TaskSummary:

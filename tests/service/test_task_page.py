@@ -15,8 +15,8 @@ from starlette.testclient import TestClient
 from service.dashboard.importance import knob_importance
 from service.dashboard.nest import boxes, diff
 from service.database.tables import Task
-from service.jobs.artifacts import Shelf, store_schedules
 from service.jobs import queue
+from service.jobs.artifacts import Shelf, store_schedules
 from service.jobs.states import JobState
 from service.services import Services
 from service.stores import JobReporter

@@ -72,9 +72,7 @@ def _context() -> ForkServerContext:
     return context
 
 
-def _main(
-    serve: Callable[..., None], pipe: Connection, arguments: tuple[Any, ...], memory_bytes: int | None
-) -> None:
+def _main(serve: Callable[..., None], pipe: Connection, arguments: tuple[Any, ...], memory_bytes: int | None) -> None:
     if memory_bytes is not None:
         _limit_memory(memory_bytes)
     if sys.platform == "linux":
