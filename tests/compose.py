@@ -7,6 +7,7 @@ stand-ins: a PostgreSQL 18 that is set up as its image would do it, and moto for
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -114,22 +115,23 @@ class ByHand:
         try:
             deadline = time.monotonic() + _HEALTHY_WITHIN_S
             while (problem := self.problem(name)) is not None:
-                ended = process.poll() is not None
-                assert not ended and time.monotonic() < deadline, f"{name}: {problem}\n{log.read_text()[-2000:]}"
+                told = f"{name}: {problem}\n{log.read_text()[-2000:]}"
+                assert process.poll() is None, told
+                assert time.monotonic() < deadline, told
                 time.sleep(0.2)
             yield
         finally:
             family = [process, *(process.children(recursive=True) if process.is_running() else ())]
             for each in family:
-                each.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill()
             psutil.wait_procs(family, timeout=10)
 
     def problem(self, name: str) -> str | None:
         """What the service's health check says against it; None when it is healthy."""
         service = self.services[name]
-        kind, *command = (
-            service["healthcheck"]["test"] if "healthcheck" in service else Image(service).healthcheck or ()
-        )
+        own = service.get("healthcheck")
+        kind, *command = own["test"] if own else Image(service).healthcheck or ()
         assert kind == "CMD"
         done = subprocess.run(
             [self.translate(word) for word in command],
@@ -163,11 +165,9 @@ class ByHand:
 
             control("-o", f"-h 127.0.0.1 -p {self.ports[port]} -k {folder}", "start")
             try:
-                with psycopg.connect(
-                    host=folder, port=self.ports[port], user="postgres", autocommit=True
-                ) as connection:
-                    connection.execute(f"CREATE ROLE {user} LOGIN PASSWORD '{password}'")
-                    connection.execute(f"CREATE DATABASE {database} OWNER {user}")
+                with psycopg.connect(host=folder, port=self.ports[port], user="postgres", autocommit=True) as superuser:
+                    superuser.execute(f"CREATE ROLE {user} LOGIN PASSWORD '{password}'")
+                    superuser.execute(f"CREATE DATABASE {database} OWNER {user}")
                 ready = [self.translate(word) for word in service["healthcheck"]["test"][1:]]
                 subprocess.run([server.bin_path / ready[0], *ready[1:]], stdout=subprocess.DEVNULL, check=True)
                 yield
