@@ -72,7 +72,7 @@ def test_every_dependency_is_locked_within_its_range() -> None:
     locked = pins("requirements.lock")
     extras = project()["optional-dependencies"]
     # The extra [cuda] is in the other file: its tests need it.
-    for text in [*project()["dependencies"], *extras["server"], *extras["postgresql"], *extras["s3"]]:
+    for text in [*project()["dependencies"], *extras["server"], *extras["postgresql"], *extras["s3"], *extras["ray"]]:
         requirement = Requirement(text)
         versions = [version for (name, _), version in locked.items() if name == canonicalize_name(requirement.name)]
         assert versions, f"{requirement.name} is not locked: make lock"

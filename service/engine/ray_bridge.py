@@ -1,8 +1,8 @@
 """``python -m service.engine.ray_bridge ADDRESS NAMESPACE``: talks to a Ray cluster for the server.
 
-It is a process of its own: when the head of a cluster dies, Ray ends the processes that are connected to it. That may be
-this one, and never the server: it starts another, which finds the jobs' actors by their names. Requests and answers are lines of JSON on
-standard input and output, one answer for each request, in order.
+It is a process of its own: when the head of a cluster dies, Ray ends the processes that are connected to it. That may
+be this one, and never the server: it starts another, which finds the jobs' actors by their names. Requests and answers
+are lines of JSON on standard input and output, one answer for each request, in order.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _ray: Any = ray  # what of it has no types
 class JobActor:
     """One attempt of a job on its node: a process of the same kind as on a single machine, and its log.
 
-    The process ends with the actor, whatever ends that. When it has ended and nobody comes to see, the actor goes, and its
-    place is free.
+    The process ends with the actor, whatever ends that. When it has ended and nobody comes to see, the actor goes, and
+    its place is free.
     """
 
     def __init__(self, job_id: str, command: Sequence[str], environment: dict[str, str]) -> None:

@@ -12,6 +12,7 @@ import json
 import os
 import select
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
+from urllib.parse import urlsplit
 
 from sqlalchemy import make_url
 
@@ -37,6 +39,7 @@ _CONNECTS_WITHIN_S = 60.0
 # More than an actor may take to start, which is what takes longest.
 _ANSWERS_WITHIN_S = 60.0
 _TRY_AGAIN_S = 3.0
+_CLIENT_PORT = 10001
 _FRESH_S = 1.0
 _LEAVES_WITHIN_S = 3.0
 # Another bridge does not take up the connection of one that died: while a head waited for that, 30 seconds, it answered
@@ -267,7 +270,8 @@ class _Bridge:
         if self._process is None:
             return
         process, self._process = self._process, None
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         with contextlib.suppress(OSError):
             process.stdin.close()  # it says goodbye and ends
         try:
@@ -282,6 +286,7 @@ class _Bridge:
             if time.monotonic() < self._not_before:
                 raise Unreachable("not reachable; trying again")
             self._buffer = b""
+            self._knock()
             self._process = subprocess.Popen(
                 [*python_module("service.engine.ray_bridge"), *self._arguments],
                 stdin=subprocess.PIPE,
@@ -293,6 +298,17 @@ class _Bridge:
                 self._give_up()
                 raise Unreachable(answer["error"])
         return self._process
+
+    def _knock(self) -> None:
+        """Ray tries for half a minute where nobody listens."""
+        address = urlsplit(self._arguments[0])
+        if address.scheme != "ray" or address.hostname is None:
+            return
+        try:
+            socket.create_connection((address.hostname, address.port or _CLIENT_PORT), timeout=_TRY_AGAIN_S).close()
+        except OSError as error:
+            self._give_up()
+            raise Unreachable(error.strerror or str(error)) from error
 
     def _read(self, process: subprocess.Popen[bytes], within_s: float) -> dict[str, Any]:
         assert process.stdout is not None

@@ -64,7 +64,7 @@ def test_a_restored_backup_resumes_its_job(
         until(lambda: is_ready(settings, running))
         told = run(commands("Back up"), settings, backup)
         assert "2 jobs" in told
-        process = psutil.Process(job_pid(client, running))
+        process = psutil.Process(job_pid(running))
     process.kill()
     process.wait(10)
 

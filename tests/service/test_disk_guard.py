@@ -149,7 +149,7 @@ def test_a_job_that_dies_while_there_is_no_space_is_not_blamed(
         job_id = start(client, model_file)
         until(lambda: is_ready(settings, job_id))
         free(10 * MIB)
-        os.kill(job_pid(client, job_id), signal.SIGBUS)
+        os.kill(job_pid(job_id), signal.SIGBUS)
         put_back(client, job_id)
         assert "SIGBUS) while 10 MiB are free" in log_of(client, job_id)
         until(lambda: client.get(f"/api/v1/jobs/{job_id}").json()["waiting_for"])
