@@ -157,9 +157,11 @@ def on_a_cluster(folder: Path) -> Iterator[Installation]:
         installation.kill_database = database.kill
 
         def revive_nodes() -> None:
-            if installation.head is None or not installation.head.processes():
+            if installation.head is None or not installation.head.lives():
+                _clear(installation.head)
                 installation.head = cluster.start_head(cores=0)
-            if installation.node is None or not installation.node.processes():
+            if installation.node is None or not installation.node.lives():
+                _clear(installation.node)
                 installation.node = cluster.start_node(cores=2, resources={f"target:{TARGET}": 1})
 
         installation.revive += [database.revive, _calm(revive_nodes)]
@@ -168,6 +170,11 @@ def on_a_cluster(folder: Path) -> Iterator[Installation]:
 
 def _environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "TESSERA_DATA_DIR": str(folder / "data"), "PYTHONPATH": str(ROOT)}
+
+
+def _clear(node: RayNode | None) -> None:
+    if node is not None:
+        node.kill()
 
 
 def _calm(revive: Callable[[], None]) -> Callable[[], None]:

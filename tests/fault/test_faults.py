@@ -237,6 +237,7 @@ def verify(installation: Installation, job_id: str, folder: Path) -> None:
     bundle = folder / by_kind["bundle"]["filename"]
     bundle.write_bytes(content["bundle"])
     check_signature(bundle, content["signature"])
+    (folder / "unpacked").mkdir()
     unpack_bundle(bundle, folder / "unpacked")
     done = subprocess.run(
         [sys.executable, str(folder / "unpacked" / "run.py"), "--json"], capture_output=True, text=True, check=False

@@ -50,6 +50,10 @@ class RayNode:
                     found.append(process)
         return found
 
+    def lives(self) -> bool:
+        """Whether it takes part in the cluster; others of its processes may be left when it does not."""
+        return any("raylet/raylet" in " ".join(process.cmdline()) for process in self.processes())
+
     def owns(self, process: psutil.Process) -> bool:
         return process.environ().get(MARK) == self._mark
 

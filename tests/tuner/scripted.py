@@ -9,10 +9,10 @@ from pathlib import Path
 
 from schedules.decisions import DecisionSpace, GeneKind
 from tests.tuner.search.spaces import latency_us, matmul_space
-from tuner.cost_model_store import MemoryCostModelStore
+from tuner.cost_model_store import CostModelStore, MemoryCostModelStore
 from tuner.events import Event, ListSink
 from tuner.measure.jobs import Agreement, BuildJob, Built, Decisions, Failure, Timed
-from tuner.records import FailureKind, MemoryRecordStore, Record, Workload
+from tuner.records import FailureKind, MemoryRecordStore, Record, RecordStore, Workload
 from tuner.search.alternatives import Use
 from tuner.search.draft import Draft, DraftConfig
 from tuner.search.loop import LoopConfig
@@ -161,7 +161,8 @@ class Bench:
     size: int = 64
     seed: int = 1
     config: LoopConfig = field(default_factory=lambda: LoopConfig(stop_gain=0.0))
-    store: StepStore = field(default_factory=StepStore)
+    store: RecordStore = field(default_factory=StepStore)
+    models: CostModelStore = field(default_factory=MemoryCostModelStore)
     sink: ListSink = field(default_factory=StepSink)
     clock: FakeClock = field(default_factory=FakeClock)
     names: tuple[str, ...] = ("matmul",)
@@ -190,7 +191,7 @@ class Bench:
             tasks=self.tasks,
             target=TARGET,
             store=self.store,
-            models=MemoryCostModelStore(),
+            models=self.models,
             builder=self.builder,
             runner=self.runner,
             sink=self.sink,
