@@ -12,10 +12,10 @@ INSTALL := $(PIP) install --no-deps --require-hashes
 INSTALL_SELF := $(PIP) install --no-deps --no-build-isolation --editable '.[server]'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test faults lint format screenshots lock clean
+.PHONY: help demo serve test test-installations lint format screenshots lock clean
 
 help: ## Show the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/installed ## Tune the shipped example end to end and show the result (under 4 minutes)
 	@$(BIN)/tessera demo
@@ -24,10 +24,10 @@ serve: $(VENV)/installed ## Start the service: REST API, dashboard and engine
 	@$(BIN)/tessera serve
 
 test: $(VENV)/installed-dev ## Run the tests (PYTEST_ARGS="-k name" chooses some)
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not fault" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not installation" $(PYTEST_ARGS)
 
-faults: $(VENV)/installed-dev ## Kill everything at 20 moments of real jobs (TESSERA_TEST_FAULTS=100: at more)
-	@$(BIN)/python -m pytest -m fault $(PYTEST_ARGS)
+test-installations: $(VENV)/installed-dev ## Clusters, containers' services, and everything killed at 20 moments of real jobs
+	@$(BIN)/python -m pytest -m installation $(PYTEST_ARGS)
 
 lint: $(VENV)/installed-dev ## Check style, types, layers and dependencies
 	@$(BIN)/ruff check .

@@ -143,7 +143,7 @@ def folder() -> Iterator[Path]:
         yield Path(path)
 
 
-@pytest.mark.slow
+@pytest.mark.installation
 def test_every_service_works_when_it_is_started_as_the_file_says(folder: Path, perceptron_model: Path) -> None:
     hand = ByHand(folder, SECRETS)
     stand_ins = {"postgresql": hand.postgresql, "seaweedfs": hand.seaweedfs}

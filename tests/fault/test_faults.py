@@ -30,7 +30,7 @@ from tests import models
 from tests.fault.installation import Installation, on_a_cluster, on_one_machine
 from tuner.bundle import unpack_bundle
 
-pytestmark = [pytest.mark.fault, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.installation, pytest.mark.timeout(600)]
 
 CASES = int(os.environ.get("TESSERA_TEST_FAULTS", "20"))
 STAGES = ("import", "tune", "build", "verify", "package")

@@ -89,7 +89,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
     if "engine" in metafunc.fixturenames and module == "test_engine":
         of_one_kind = metafunc.definition.get_closest_marker("local_engine") is not None
-        metafunc.parametrize("engine", ["local"] if of_one_kind else ["local", "ray"], indirect=True)
+        on_ray = pytest.param("ray", marks=pytest.mark.installation)
+        metafunc.parametrize("engine", ["local"] if of_one_kind else ["local", on_ray], indirect=True)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tests.service.conftest import Served, ended, start, until
 from tests.service.ray_cluster import RayCluster, RayNode, ray_cluster, ray_environment
 from tests.service.test_engine import job_pid, log_of, processes_of
 
-pytestmark = pytest.mark.fault
+pytestmark = pytest.mark.installation
 
 BOARD = "raspberry-pi-4"
 

@@ -13,7 +13,9 @@ import os
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Callable
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -23,6 +25,10 @@ from typing import Any
 import psutil
 
 _PR_SET_PDEATHSIG = 1
+# The first fork waits for the imports of the fork server: seconds on a busy machine.
+_FORKS_WITHIN_S = 60.0
+# How long a dead child's exit code is waited for: the fork server tells it.
+_SAYS_WITHIN_S = 5.0
 _GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _PRELOADED = ["tuner.measure.build_worker", "tuner.measure.run_worker"]
 
@@ -38,24 +44,47 @@ class Child:
         self.process: BaseProcess = _context().Process(
             target=_main, args=(serve, far_end, arguments, memory_bytes), daemon=True
         )
-        self.process.start()
+        _start(self.process)
         far_end.close()
 
     def kill(self) -> None:
         """End the child at once, whatever it is doing, and release its pipe."""
         self.process.kill()
-        self.process.join()
+        self.process.join(_SAYS_WITHIN_S)
         self.pipe.close()
 
     def cause_of_death(self) -> str:
         """Why a child whose pipe closed is gone, in words."""
-        self.process.join(timeout=5)
+        self.process.join(_SAYS_WITHIN_S)
         code = self.process.exitcode
         if code is None:
             return "stopped answering"
         if code < 0:
             return f"died by {signal.Signals(-code).name}"
         return f"exited with status {code}"
+
+
+def _start(process: BaseProcess) -> None:
+    """Fork the process from the fork server. One that does not answer, because it was stopped, say, is killed and made
+    anew."""
+    for last in (False, True):
+        watchdog = threading.Timer(_FORKS_WITHIN_S, _kill_fork_server)
+        watchdog.start()
+        try:
+            process.start()
+            return
+        except (EOFError, OSError):
+            if last:
+                raise
+        finally:
+            watchdog.cancel()
+
+
+def _kill_fork_server() -> None:
+    pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def usable_memory_bytes() -> int:
