@@ -64,6 +64,15 @@ class Installation:
                     found.append(process)
         return found
 
+    def job_processes(self, job_id: str) -> list[psutil.Process]:
+        """Of the processes of a job those that run it, without what they started."""
+        found = []
+        for process in self.processes_of(job_id):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if job_id in process.cmdline():
+                    found.append(process)
+        return found
+
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + _READY_WITHIN_S
         while True:

@@ -38,18 +38,17 @@ TRIALS = 24
 _ENDS_WITHIN_S = 240.0
 _LOOK_S = 0.003
 # About how long a stage of these jobs is: a moment of it is chosen within.
-_SECONDS = {"import": 1.0, "tune": 4.0, "build": 1.0, "verify": 1.5, "package": 0.1}
+_SECONDS = {"import": 0.3, "tune": 4.0, "build": 1.0, "verify": 1.5, "package": 0.1}
 
 
 def kill_the_job(installation: Installation, job_id: str) -> None:
-    for process in installation.processes_of(job_id):
-        if job_id in process.cmdline():
-            process.kill()
+    for process in installation.job_processes(job_id):
+        process.kill()
 
 
 def stop_a_worker(installation: Installation, job_id: str) -> None:
     """SIGSTOP of a runner or a builder; where there is none yet, of the job itself for a moment."""
-    own = [process for process in installation.processes_of(job_id) if job_id in process.cmdline()]
+    own = installation.job_processes(job_id)
     workers = [worker for process in own for worker in process.children(recursive=True) if not worker.children()]
     for process in workers[-1:] or own:
         process.send_signal(signal.SIGSTOP)

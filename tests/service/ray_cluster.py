@@ -52,7 +52,9 @@ class RayNode:
 
     def lives(self) -> bool:
         """Whether it takes part in the cluster; others of its processes may be left when it does not."""
-        return any("raylet/raylet" in " ".join(process.cmdline()) for process in self.processes())
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return any("raylet/raylet" in " ".join(process.cmdline()) for process in self.processes())
+        return False
 
     def owns(self, process: psutil.Process) -> bool:
         return process.environ().get(MARK) == self._mark
