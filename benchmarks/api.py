@@ -18,6 +18,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import multiprocessing
 import os
 import random
 import statistics
@@ -25,8 +26,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass, field
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +58,12 @@ class Load:
     statuses: dict[int, int] = field(default_factory=dict)
     failed: int = 0
     events: int = 0
+
+    def add(self, other: Load) -> None:
+        for status, count in other.statuses.items():
+            self.statuses[status] = self.statuses.get(status, 0) + count
+        self.failed += other.failed
+        self.events += other.events
 
     def answered(self, status: int) -> None:
         self.statuses[status] = self.statuses.get(status, 0) + 1
@@ -143,7 +152,7 @@ async def read(http: httpx2.AsyncClient, path: str, load: Load) -> None:
 async def read_at_rate(http: httpx2.AsyncClient, jobs: list[str], *, rate: float, seconds: float, load: Load) -> None:
     """Requests at a fixed rate, whether or not the ones before were answered."""
     rng = random.Random(1)
-    paths = ["/api/v1/jobs", "/api/v1/models", "/api/v1/targets", "/healthz", "/jobs", "/models"]
+    paths = ["/api/v1/jobs", "/api/v1/models", "/api/v1/targets", "/healthz", "/", "/models"]
     paths += [f"/api/v1/jobs/{job}{below}" for job in jobs for below in ("", "/tasks", "/trials")]
     paths += [f"/jobs/{job}" for job in jobs]
     started = time.perf_counter()
@@ -204,31 +213,69 @@ def _varint(value: int) -> bytes:
     return bytes([*out, value])
 
 
+def client() -> httpx2.AsyncClient:
+    limits = httpx2.Limits(max_connections=None)
+    return httpx2.AsyncClient(base_url=f"http://127.0.0.1:{_PORT}", limits=limits, timeout=30, trust_env=False)
+
+
+async def follow_all(jobs: list[str], count: int, stop: Event) -> Load:
+    load = Load()
+    async with client() as http:
+        streams = [asyncio.create_task(follow(http, jobs[number % len(jobs)], load)) for number in range(count)]
+        while not stop.is_set():
+            await asyncio.sleep(0.2)
+        for stream in streams:
+            stream.cancel()
+        await asyncio.gather(*streams, return_exceptions=True)
+    return load
+
+
+async def upload_all(count: int, size_bytes: int) -> Load:
+    load = Load()
+    async with client() as http:
+        await asyncio.gather(*(upload(http, size_bytes, seed, load) for seed in range(count)))
+    return load
+
+
+def beside(work: Coroutine[Any, Any, Load], loads: Queue[Load]) -> None:
+    """Runs clients in a process of their own: what they take from each other is no answer's time."""
+    loads.put(asyncio.run(work))
+
+
+def follow_beside(jobs: list[str], count: int, stop: Event, loads: Queue[Load]) -> None:
+    beside(follow_all(jobs, count, stop), loads)
+
+
+def upload_beside(count: int, size_bytes: int, loads: Queue[Load]) -> None:
+    beside(upload_all(count, size_bytes), loads)
+
+
 async def run(arguments: argparse.Namespace, server: psutil.Process) -> dict[str, Any]:
     load = Load()
-    limits = httpx2.Limits(max_connections=None)
-    url = f"http://127.0.0.1:{_PORT}"
-    async with httpx2.AsyncClient(base_url=url, limits=limits, timeout=30, trust_env=False) as http:
+    context = multiprocessing.get_context("spawn")
+    stop, loads = context.Event(), context.Queue()
+    async with client() as http:
         jobs = await start_jobs(http, arguments.jobs)
         print(f"{len(jobs)} jobs run", file=sys.stderr, flush=True)
         async with largest_mib(server) as growth:
-            streams = [
-                asyncio.create_task(follow(http, jobs[number % len(jobs)], load)) for number in range(arguments.streams)
-            ]
-            await asyncio.sleep(3)  # everybody has caught up
-            uploads = [
-                asyncio.create_task(upload(http, arguments.upload_mb * 1_000_000 // 4 * 4, seed, load))
-                for seed in range(arguments.uploads)
-            ]
+            followers = context.Process(target=follow_beside, args=(jobs, arguments.streams, stop, loads))
+            followers.start()
+            await asyncio.sleep(8)  # everybody has caught up
+            size_bytes = arguments.upload_mb * 1_000_000 // 4 * 4
+            uploaders = context.Process(target=upload_beside, args=(arguments.uploads, size_bytes, loads))
+            uploaders.start()
             await read_at_rate(http, jobs, rate=arguments.rate, seconds=arguments.seconds, load=load)
-            await asyncio.gather(*uploads)
-            for stream in streams:
-                stream.cancel()
+            uploaded: Load = await asyncio.to_thread(loads.get)
+            stop.set()
+            followed: Load = await asyncio.to_thread(loads.get)
         for job in jobs:
             await http.post(f"/api/v1/jobs/{job}/cancel")
         await asyncio.sleep(5)
         async with largest_mib(server) as large:
             await upload(http, arguments.large_mb * 1_000_000 // 4 * 4, 999, load)
+    for other in (uploaded, followed):
+        load.add(other)
+    print(load.statuses, file=sys.stderr)
     read_ms = sorted(load.read_ms)
     return {
         "reads": len(read_ms),

@@ -26,6 +26,7 @@ from service.api import (
     targets,
     webhooks,
 )
+from service.api.event_feed import EventFeed
 from service.api.guard import Guard
 from service.blobs import open_blobs
 from service.dashboard.pages import STATIC_DIR, install_error_pages
@@ -58,6 +59,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with ExitStack() as stack:
             app.state.services = await run_in_threadpool(_open, stack, settings, engine, job_command)
+            app.state.feed = EventFeed(app.state.services.database)
             yield
             app.state.services.stopping.set()
             await run_in_threadpool(stack.close)

@@ -6,6 +6,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Path, Query, Request
 
+from service.api.event_feed import EventFeed
 from service.paging import DEFAULT_LIMIT, MAX_LIMIT
 from service.services import Services
 
@@ -14,6 +15,11 @@ def get_services(request: Request) -> Services:
     return cast(Services, request.app.state.services)
 
 
+def get_feed(request: Request) -> EventFeed:
+    return cast(EventFeed, request.app.state.feed)
+
+
+FeedDep = Annotated[EventFeed, Depends(get_feed)]
 ServicesDep = Annotated[Services, Depends(get_services)]
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before", max_length=500)]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="items a page")]

@@ -12,11 +12,11 @@ from fastapi.responses import PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from service.api.codes import problem_responses
-from service.api.dependencies import DEFAULT_PAGE, Cursor, JobId, Limit, ServicesDep
+from service.api.dependencies import DEFAULT_PAGE, Cursor, FeedDep, JobId, Limit, ServicesDep
+from service.api.event_feed import POLL_S
 from service.api.files import StoredFile, file_responses
 from service.api.schemas import (
     ArtifactSchema,
-    EventSchema,
     Front,
     JobCreate,
     JobSchema,
@@ -25,7 +25,6 @@ from service.api.schemas import (
     TaskSchema,
     TrialSchema,
 )
-from service.database import Database
 from service.errors import QueueFull, StorageUnavailable
 from service.jobs import commands
 from service.jobs.states import FINAL_STATES, JobState
@@ -34,8 +33,6 @@ from tuner.errors import TargetError
 
 router = APIRouter(tags=["jobs"])
 
-# How often a stream looks for new events while there are none. A look is one indexed read of SQLite (≈ 0.2 ms).
-_POLL_S = 0.25
 # How long browsers wait before they come back to a stream that broke; left to themselves it is seconds.
 _RETRY_MS = 500
 
@@ -236,6 +233,7 @@ async def _existing_job(job_id: JobId, services: ServicesDep) -> str:
 )
 async def stream_events(
     services: ServicesDep,
+    feed: FeedDep,
     job_id: Annotated[str, Depends(_existing_job)],
     last_event_id: Annotated[str | None, Header(description="resume behind this event; before `after`")] = None,
     after: Annotated[int, Query(ge=0, le=2**62, description="resume behind the event with this id")] = 0,
@@ -244,19 +242,15 @@ async def stream_events(
         after = min(int(last_event_id), 2**62)
     yield ServerSentEvent(retry=_RETRY_MS)
     while True:
-        # The state is read before the events: events of a final state are then all there.
-        state = await run_sync(jobs.get_state, services.database, job_id)
-        while events := await run_sync(_events_after, services.database, job_id, after):
-            for event in events:
-                after = event.id
-                yield ServerSentEvent(event=event.kind, id=str(event.id), data=event.data)
-        if state is None or state in FINAL_STATES:
-            yield ServerSentEvent(event="end", data={"state": state.value if state else "deleted"})
+        look = await feed.look(job_id, after=after)
+        for event in look.events:
+            yield event
+        if look.events:
+            after = look.last_id
+        elif look.state is None or look.state in FINAL_STATES:
+            yield ServerSentEvent(event="end", data={"state": look.state.value if look.state else "deleted"})
             return
-        if services.stopping.is_set():
+        elif services.stopping.is_set():
             return
-        await anyio.sleep(_POLL_S)
-
-
-def _events_after(database: Database, job_id: str, after: int) -> list[EventSchema]:
-    return jobs.list_events(database, job_id, after=after)
+        else:
+            await anyio.sleep(POLL_S)

@@ -1,0 +1,67 @@
+"""New events of jobs, for all streams at once: however many clients follow a job, the database is asked once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+
+from anyio.to_thread import run_sync
+from fastapi.sse import ServerSentEvent
+
+from service.api.schemas import EventSchema
+from service.database import Database
+from service.jobs.states import JobState
+from service.queries.jobs import get_state, list_events
+
+# How often a stream looks for new events while there are none.
+POLL_S = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """A job's state (None: it is gone), and its next events, of which the last has the id ``last_id``.
+
+    The state was read before the events: the events of a final state are all there, or come with the next looks.
+    """
+
+    state: JobState | None
+    events: list[ServerSentEvent]
+    last_id: int
+
+
+class EventFeed:
+    """Looks that are shared by whoever asks for the same within ``fresh_s``. Belongs to one event loop."""
+
+    def __init__(self, database: Database, *, fresh_s: float = POLL_S) -> None:
+        self._database = database
+        self._fresh_s = fresh_s
+        self._looks: dict[tuple[str, int], tuple[float, asyncio.Task[Look]]] = {}
+
+    async def look(self, job_id: str, *, after: int) -> Look:
+        """What is known behind the event with the id ``after``; nothing of it is older than ``fresh_s`` seconds."""
+        now = time.monotonic()
+        key = (job_id, after)
+        if key not in self._looks or self._looks[key][0] < now - self._fresh_s:
+            self._forget_before(now - self._fresh_s)
+            self._looks.pop(key, None)  # an entry's place says when it was made
+            self._looks[key] = now, asyncio.create_task(run_sync(self._read, job_id, after))
+        return await asyncio.shield(self._looks[key][1])  # a client that leaves takes it from no other
+
+    def _forget_before(self, then: float) -> None:
+        for key, (made, _) in list(self._looks.items()):
+            if made >= then:
+                return
+            del self._looks[key]
+
+    def _read(self, job_id: str, after: int) -> Look:
+        state = get_state(self._database, job_id)
+        events = list_events(self._database, job_id, after=after)
+        return Look(state=state, events=[_sse(event) for event in events], last_id=events[-1].id if events else after)
+
+
+def _sse(event: EventSchema) -> ServerSentEvent:
+    """With its JSON, so that it is written once for all streams."""
+    data = json.dumps(event.data, ensure_ascii=False, separators=(",", ":"))
+    return ServerSentEvent(event=event.kind, id=str(event.id), raw_data=data)

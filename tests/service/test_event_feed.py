@@ -1,0 +1,61 @@
+"""Streams of one job share what is read for them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from service.api import event_feed
+from service.api.event_feed import EventFeed, Look
+from service.jobs.states import JobState
+from service.services import Services
+from service.stores import JobReporter
+from tests.service.conftest import start
+from tests.service.tuning import claimed
+from tuner.events import Log
+
+
+def test_many_look_and_the_database_is_asked_once(
+    client: TestClient, services: Services, model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = start(client, model_file)
+    assert claimed(services.database) == job
+    asked: list[int] = []
+
+    def counted(*arguments: object, after: int) -> object:
+        asked.append(after)
+        return list_events(*arguments, after=after)
+
+    list_events = event_feed.list_events
+    monkeypatch.setattr(event_feed, "list_events", counted)
+
+    async def run() -> None:
+        feed = EventFeed(services.database, fresh_s=0.3)
+        looks = await asyncio.gather(*(feed.look(job, after=0) for _ in range(50)))
+        assert len(asked) == 1
+        assert {look.state for look in looks} == {JobState.RUNNING}
+        assert [event.event for event in looks[0].events] == ["state", "state"]
+        last = looks[0].last_id
+
+        # One that leaves takes nothing from the others.
+        leaving, staying = (asyncio.create_task(feed.look(job, after=last)) for _ in range(2))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        empty: Look = await staying
+        assert (empty.events, empty.last_id, len(asked)) == ([], last, 2)
+
+        # What happens meanwhile is seen as soon as the look is old.
+        JobReporter(services.database, job).emit(Log(message="new"))
+        await asyncio.sleep(0.35)
+        (new,) = (await feed.look(job, after=last)).events
+        assert new.event == "log"
+        assert '"message":"new"' in (new.raw_data or "")
+
+        await asyncio.sleep(0.35)
+        await feed.look("another", after=0)
+        assert len(feed._looks) == 1
+
+    asyncio.run(run())
