@@ -50,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     faulthandler.enable()  # a native crash leaves its Python stack in the job's log
     settings = Settings()
+    os.nice(settings.job_niceness)
     database = Database(settings.sqlalchemy_url, patient_s=JOB_PATIENCE_S)
     try:
         return run(settings, database, arguments[0], attempt=int(arguments[1]))

@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     min_free_disk_bytes: int = Field(
         default=GIB, ge=0, description="With less free where data_dir lies jobs wait and uploads are refused; 0: never."
     )
+    job_niceness: int = Field(
+        default=5, ge=0, le=19, description="Priority that jobs yield to the server and to others on the machine."
+    )
     max_opset: int = Field(default=28, description="Newest ONNX opset accepted at upload.")
     check_timeout_s: float = Field(default=180.0, gt=0, description="Longest preflight of POST /models/{id}/check.")
     check_memory_bytes: int = Field(default=16 * GIB, ge=GIB, description="Address space of one preflight process.")
@@ -73,7 +76,7 @@ class Settings(BaseSettings):
 
     def for_job_process(self) -> dict[str, str]:
         """The environment that makes a process of a job see the same database, blobs and boards."""
-        names = ("data_dir", "database_url", "blobs_url", "blob_cache_bytes", "tracker")
+        names = ("data_dir", "database_url", "blobs_url", "blob_cache_bytes", "tracker", "job_niceness")
         return {f"TESSERA_{name.upper()}": str(value) for name in names if (value := getattr(self, name)) is not None}
 
     @property

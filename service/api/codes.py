@@ -177,7 +177,7 @@ _CODES: dict[str, tuple[int, str, str]] = {
     "signature_invalid": (
         500,
         "signing.pem holds a key of another kind.",
-        "Move it away: a new one is made.",
+        "Give an Ed25519 key as PEM, unencrypted; without TESSERA_SIGNING_KEY and signing.key a new one is made.",
     ),
     "sparse_weights": (
         422,

@@ -62,6 +62,7 @@ class EventFeed:
 
 
 def _sse(event: EventSchema) -> ServerSentEvent:
-    """With its JSON, so that it is written once for all streams."""
-    data = json.dumps(event.data, ensure_ascii=False, separators=(",", ":"))
+    """With its JSON, so that it is written once for all streams; in ASCII, since some readers of lines take U+2028 and
+    its like for ends of lines."""
+    data = json.dumps(event.data, separators=(",", ":"))
     return ServerSentEvent(event=event.kind, id=str(event.id), raw_data=data)

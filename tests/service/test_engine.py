@@ -179,6 +179,16 @@ def test_a_new_server_resumes_a_job_that_died_meanwhile(fake: Served, model_file
 
 
 @pytest.mark.local_engine
+def test_a_job_yields_to_the_server(fake: Served, model_file: Path, settings: Settings) -> None:
+    with fake("hang", job_niceness=7) as client:
+        job_id = start(client, model_file)
+        until(lambda: is_ready(settings, job_id))
+        assert psutil.Process(job_pid(job_id)).nice() == min(19, psutil.Process().nice() + 7)
+        client.post(f"/api/v1/jobs/{job_id}/cancel")
+        assert ended(client, job_id)["state"] == "cancelled"
+
+
+@pytest.mark.local_engine
 def test_a_recycled_pid_is_not_taken_for_the_job(fake: Served, model_file: Path, settings: Settings) -> None:
     with fake("succeed", max_parallel_jobs=0) as client:
         job_id = start(client, model_file)

@@ -58,4 +58,5 @@ def test_many_look_and_the_database_is_asked_once(
         await feed.look("another", after=0)
         assert len(feed._looks) == 1
 
-    asyncio.run(run())
+    assert client.portal is not None
+    client.portal.call(run)

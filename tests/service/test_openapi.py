@@ -51,6 +51,8 @@ ELSEWHERE = {
         "job_failed",
         "no_tracker",
         "port_in_use",
+        "ray_address_missing",
+        "ray_not_installed",
         "server_not_installed",
         "server_not_started",
         "wrong_target",
