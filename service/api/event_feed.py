@@ -6,11 +6,11 @@ import asyncio
 import json
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from anyio.to_thread import run_sync
-from fastapi.sse import ServerSentEvent
+from fastapi.sse import format_sse_event
 
-from service.api.schemas import EventSchema
 from service.database import Database
 from service.jobs.states import JobState
 from service.queries.jobs import get_state, list_events
@@ -21,13 +21,13 @@ POLL_S = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """A job's state (None: it is gone), and its next events, of which the last has the id ``last_id``.
+    """A job's state (None: it is gone), and the text of its next events, of which the last has the id ``last_id``.
 
     The state was read before the events: the events of a final state are all there, or come with the next looks.
     """
 
     state: JobState | None
-    events: list[ServerSentEvent]
+    text: bytes
     last_id: int
 
 
@@ -58,11 +58,11 @@ class EventFeed:
     def _read(self, job_id: str, after: int) -> Look:
         state = get_state(self._database, job_id)
         events = list_events(self._database, job_id, after=after)
-        return Look(state=state, events=[_sse(event) for event in events], last_id=events[-1].id if events else after)
+        text = b"".join(sse(event.kind, event.data, number=event.id) for event in events)
+        return Look(state=state, text=text, last_id=events[-1].id if events else after)
 
 
-def _sse(event: EventSchema) -> ServerSentEvent:
-    """With its JSON, so that it is written once for all streams; in ASCII, since some readers of lines take U+2028 and
-    its like for ends of lines."""
-    data = json.dumps(event.data, separators=(",", ":"))
-    return ServerSentEvent(event=event.kind, id=str(event.id), raw_data=data)
+def sse(kind: str, data: dict[str, Any], *, number: int | None = None) -> bytes:
+    """An event of a stream. In ASCII, since some readers of lines take U+2028 and its like for ends of lines."""
+    written = json.dumps(data, separators=(",", ":"))
+    return format_sse_event(event=kind, id=None if number is None else str(number), data_str=written)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
 import anyio
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Header, Query, Response
-from fastapi.responses import PlainTextResponse
-from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi.responses import PlainTextResponse, StreamingResponse
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from service.api.codes import problem_responses
 from service.api.dependencies import DEFAULT_PAGE, Cursor, FeedDep, JobId, Limit, ServicesDep
-from service.api.event_feed import POLL_S
+from service.api.event_feed import POLL_S, EventFeed, sse
 from service.api.files import StoredFile, file_responses
 from service.api.schemas import (
     ArtifactSchema,
@@ -29,10 +30,14 @@ from service.errors import QueueFull, StorageUnavailable
 from service.jobs import commands
 from service.jobs.states import FINAL_STATES, JobState
 from service.queries import artifacts, jobs, trials
+from service.services import Services
 from tuner.errors import TargetError
 
 router = APIRouter(tags=["jobs"])
 
+# Proxies close what is silent for long.
+_PING_S = 15.0
+_STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 # How long browsers wait before they come back to a stream that broke; left to themselves it is seconds.
 _RETRY_MS = 500
 
@@ -216,6 +221,12 @@ def get_front(job_id: JobId, services: ServicesDep) -> Front:
     return jobs.get_front(services.database, job_id, manifest)
 
 
+class EventStream(StreamingResponse):
+    """Server-sent events that were written once for all streams; FastAPI's own response writes them for each."""
+
+    media_type = "text/event-stream"
+
+
 async def _existing_job(job_id: JobId, services: ServicesDep) -> str:
     """Answers 404 before a stream begins."""
     await run_sync(jobs.get_job, services.database, job_id)
@@ -224,7 +235,7 @@ async def _existing_job(job_id: JobId, services: ServicesDep) -> str:
 
 @router.get(
     "/jobs/{job_id}/events",
-    response_class=EventSourceResponse,
+    response_class=EventStream,
     summary="Follow a job's events",
     description="Server-sent events as they happen, from the first one on. After a final state and its last event "
     "comes `end`, and the stream closes. `Last-Event-ID` (or `?after=`) resumes behind that event.",
@@ -237,20 +248,27 @@ async def stream_events(
     job_id: Annotated[str, Depends(_existing_job)],
     last_event_id: Annotated[str | None, Header(description="resume behind this event; before `after`")] = None,
     after: Annotated[int, Query(ge=0, le=2**62, description="resume behind the event with this id")] = 0,
-) -> AsyncIterator[ServerSentEvent]:
+) -> EventStream:
     if last_event_id is not None and last_event_id.isdecimal():
         after = min(int(last_event_id), 2**62)
-    yield ServerSentEvent(retry=_RETRY_MS)
+    return EventStream(_events(services, feed, job_id, after=after), headers=_STREAM_HEADERS)
+
+
+async def _events(services: Services, feed: EventFeed, job_id: str, *, after: int) -> AsyncIterator[bytes]:
+    yield format_sse_event(retry=_RETRY_MS)
+    told_at = time.monotonic()
     while True:
         look = await feed.look(job_id, after=after)
-        for event in look.events:
-            yield event
-        if look.events:
-            after = look.last_id
+        if look.text:
+            after, told_at = look.last_id, time.monotonic()
+            yield look.text
         elif look.state is None or look.state in FINAL_STATES:
-            yield ServerSentEvent(event="end", data={"state": look.state.value if look.state else "deleted"})
+            yield sse("end", {"state": look.state.value if look.state else "deleted"})
             return
         elif services.stopping.is_set():
             return
         else:
+            if time.monotonic() - told_at > _PING_S:
+                told_at = time.monotonic()
+                yield KEEPALIVE_COMMENT
             await anyio.sleep(POLL_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 Engine = Literal["local", "ray"]
+
+_SWITCH_S = 0.0005
 
 
 def serve(
@@ -98,6 +101,8 @@ def _run(settings: Settings, listener: socket.socket) -> None:
         timeout_graceful_shutdown=settings.shutdown_grace_s,
     )
     server = Server(config)
+    # Each message of a stream lets go of the interpreter's lock and waits for it so long, where a thread computes.
+    sys.setswitchinterval(_SWITCH_S)
     server.run([listener])
     if not server.started:
         raise typer.Exit(1)
