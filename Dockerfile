@@ -20,7 +20,7 @@ EXPOSE 9090
 
 
 FROM base AS tessera
-# Dependencies first: this layer (about 1.2 GB) is built again only when the lock file changes.
+# Dependencies first: this layer (about 1.5 GB) is built again only when the lock file changes.
 RUN pip install --no-deps --require-hashes -r requirements.lock
 
 COPY pyproject.toml README.md LICENSE ./

@@ -62,7 +62,7 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing. On Debian: apt install python3-venv" >&2; exit 1; }
 
 $(VENV)/installed: requirements.lock pyproject.toml | $(BIN)/python
-	@echo "Installing Tessera into $(VENV) (1.2 GB, once)"
+	@echo "Installing Tessera into $(VENV) (1.5 GB, once)"
 	@$(INSTALL) --requirement requirements.lock
 	@$(INSTALL_SELF)
 	@touch $@
