@@ -14,6 +14,7 @@ import resource
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -27,6 +28,7 @@ import psutil
 _PR_SET_PDEATHSIG = 1
 # The first fork waits for the imports of the fork server: seconds on a busy machine.
 _FORKS_WITHIN_S = 60.0
+_DIES_WITHIN_S = 0.5
 # How long a dead child's exit code is waited for: the fork server tells it.
 _SAYS_WITHIN_S = 5.0
 _GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -76,6 +78,8 @@ def _start(process: BaseProcess) -> None:
         except (EOFError, OSError):
             if last:
                 raise
+            _kill_fork_server()
+            time.sleep(_DIES_WITHIN_S)  # until then it passes for alive, and nobody starts another
         finally:
             watchdog.cancel()
 
