@@ -17,6 +17,8 @@ from tests.service.test_engine import processes_of
 
 MIB = 1024**2
 
+pytestmark = pytest.mark.mount
+
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Iterator[Settings]:
