@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """In CI a skipped test is a failed one: the machine was meant to have everything but GPU, PyTorch and disks to mount."""
+    """In CI a skipped test is a failed one: the machine was meant to have all but GPU, PyTorch and disks to mount."""
     report = yield
     may_skip = any(item.get_closest_marker(marker) for marker in MAY_SKIP_IN_CI)
     if IN_CI and report.skipped and not may_skip and not hasattr(report, "wasxfail"):
