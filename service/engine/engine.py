@@ -122,7 +122,9 @@ class Engine:
         try:
             self._placement.start(claim)
         except CannotStart as reason:
-            queue.requeue(self._database, claim.job_id, reason=f"{reason}", after_s=_NO_PLACE_DELAY_S)
+            queue.requeue(
+                self._database, claim.job_id, reason=str(reason), attempt=claim.attempt, after_s=_NO_PLACE_DELAY_S
+            )
             return False
         except OSError as error:
             self._settle(claim.job_id, Death(exit_code=None, cause=f"it could not be started: {error}"))

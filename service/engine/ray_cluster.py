@@ -115,6 +115,8 @@ class RayPlacement:
         return f"the Ray cluster at {self._address}: {self._problem}" if self._problem else None
 
     def waiting_for(self, spec: TargetSpec) -> str | None:
+        if spec.is_gpu:
+            return self._fleet.waiting_for(spec)  # built for only, wherever
         if self._cluster is None or f"{RESOURCE_PREFIX}{spec.name}" in self._cluster.total:
             return None
         if self._fleet.has_board(spec):
@@ -179,7 +181,8 @@ class RayPlacement:
                 self._held = set(self._bridge.ask("names")["names"])
                 over = self._over(active)
             for name in over:
-                self._look(name)  # the last of its log
+                while self._look(name).get("log"):
+                    pass  # the rest of its log
                 self._end_actor(name)
             self._problem = self._unfit()
         except Unreachable as error:
@@ -249,6 +252,7 @@ class _Bridge:
         self._process: subprocess.Popen[bytes] | None = None
         self._buffer = b""
         self._not_before = float("-inf")
+        self._reason = ""
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """The answer to a request; raises `Unreachable`."""
@@ -259,11 +263,9 @@ class _Bridge:
             process.stdin.flush()
             answer = self._read(process, _ANSWERS_WITHIN_S)
         except OSError as error:
-            self._give_up()
-            raise Unreachable("the connection broke") from error
+            raise self._given_up("the connection broke") from error
         if "error" in answer:
-            self._give_up()
-            raise Unreachable(answer["error"])
+            raise self._given_up(answer["error"])
         return answer
 
     def close(self) -> None:
@@ -284,7 +286,7 @@ class _Bridge:
     def _connected(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             if time.monotonic() < self._not_before:
-                raise Unreachable("not reachable; trying again")
+                raise Unreachable(self._reason)
             self._buffer = b""
             self._knock()
             self._process = subprocess.Popen(
@@ -295,8 +297,7 @@ class _Bridge:
             )
             answer = self._read(self._process, _CONNECTS_WITHIN_S)
             if "error" in answer:
-                self._give_up()
-                raise Unreachable(answer["error"])
+                raise self._given_up(answer["error"])
         return self._process
 
     def _knock(self) -> None:
@@ -307,8 +308,7 @@ class _Bridge:
         try:
             socket.create_connection((address.hostname, address.port or _CLIENT_PORT), timeout=_TRY_AGAIN_S).close()
         except OSError as error:
-            self._give_up()
-            raise Unreachable(error.strerror or str(error)) from error
+            raise self._given_up(error.strerror or str(error)) from error
 
     def _read(self, process: subprocess.Popen[bytes], within_s: float) -> dict[str, Any]:
         assert process.stdout is not None
@@ -316,20 +316,20 @@ class _Bridge:
         while b"\n" not in self._buffer:
             left_s = deadline - time.monotonic()
             if left_s <= 0 or not select.select([process.stdout], [], [], left_s)[0]:
-                self._give_up()
-                raise Unreachable(f"no answer within {within_s:.0f} s")
+                raise self._given_up(f"no answer within {within_s:.0f} s")
             chunk = os.read(process.stdout.fileno(), 65536)
             if not chunk:
-                self._give_up()
-                raise Unreachable("the connection broke")
+                raise self._given_up("the connection broke")
             self._buffer += chunk
         line, _, self._buffer = self._buffer.partition(b"\n")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def _give_up(self) -> None:
+    def _given_up(self, reason: str) -> Unreachable:
+        """Why, to be raised; until it is tried again nobody is told anything else."""
         self.close()
-        self._not_before = time.monotonic() + _TRY_AGAIN_S
+        self._reason, self._not_before = reason, time.monotonic() + _TRY_AGAIN_S
+        return Unreachable(reason)
 
 
 def _namespace(settings: Settings) -> str:

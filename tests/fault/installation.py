@@ -18,7 +18,6 @@ import httpx2
 import psutil
 
 from service.database import Database
-from service.engine.processes import JOB_VARIABLE
 from service.settings import Settings
 from tests.fault.cut import Proxy
 from tests.service.ray_cluster import RayCluster, RayNode, ray_cluster, ray_environment
@@ -55,23 +54,6 @@ class Installation:
     def kill_server(self) -> None:
         if self._server is not None:
             self._server.kill()
-
-    def processes_of(self, job_id: str) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                if process.environ().get(JOB_VARIABLE) == job_id and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return found
-
-    def job_processes(self, job_id: str) -> list[psutil.Process]:
-        """Of the processes of a job those that run it, without what they started."""
-        found = []
-        for process in self.processes_of(job_id):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if job_id in process.cmdline():
-                    found.append(process)
-        return found
 
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + _READY_WITHIN_S

@@ -28,6 +28,7 @@ from service.errors import ServiceError
 from service.signing import check_signature
 from tests import models
 from tests.fault.installation import Installation, on_a_cluster, on_one_machine
+from tests.service.test_engine import job_processes, processes_of
 from tuner.bundle import unpack_bundle
 
 pytestmark = [pytest.mark.installation, pytest.mark.timeout(600)]
@@ -42,13 +43,13 @@ _SECONDS = {"import": 0.3, "tune": 4.0, "build": 1.0, "verify": 1.5, "package": 
 
 
 def kill_the_job(installation: Installation, job_id: str) -> None:
-    for process in installation.job_processes(job_id):
+    for process in job_processes(job_id):
         process.kill()
 
 
 def stop_a_worker(installation: Installation, job_id: str) -> None:
     """SIGSTOP of a runner or a builder; where there is none yet, of the job itself for a moment."""
-    own = installation.job_processes(job_id)
+    own = job_processes(job_id)
     workers = [worker for process in own for worker in process.children(recursive=True) if not worker.children()]
     for process in workers[-1:] or own:
         process.send_signal(signal.SIGSTOP)
@@ -166,7 +167,7 @@ def test_nothing_is_lost(case: Case, model: Path, request: pytest.FixtureRequest
     assert states.count("succeeded") == 1
     assert states[-1] == "succeeded"
     verify(installation, job_id, tmp_path)
-    assert installation.processes_of(job_id) == []
+    assert processes_of(job_id) == []
 
 
 def submit(installation: Installation, model: Path, *, seed: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -30,13 +31,19 @@ def processes_of(job_id: str) -> list[psutil.Process]:
     return found
 
 
+def job_processes(job_id: str) -> list[psutil.Process]:
+    """Of the processes of a job those that run it, without what they started."""
+    found = []
+    for process in processes_of(job_id):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if job_id in process.cmdline():
+                found.append(process)
+    return found
+
+
 def job_pid(job_id: str) -> int:
-    """The pid of the job's own process, not of one that it started."""
-
-    def look() -> int | None:
-        return next((each.pid for each in processes_of(job_id) if job_id in each.cmdline()), None)
-
-    return until(look)
+    """The pid of the job's own process, once it is there."""
+    return until(lambda: next((each.pid for each in job_processes(job_id)), None))
 
 
 def is_ready(settings: Settings, job_id: str) -> bool:
