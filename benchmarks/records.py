@@ -55,47 +55,31 @@ _EXPORTED = 10_000
 
 def measured_records(seconds: float) -> tuple[TunerWorkload, list[Record]]:
     """A real workload, and what a search of so many seconds measured of it."""
-    import tvm
-    from tvm.target import Target
-
-    from benchmarks.search_tasks import workload
-    from schedules.space import design_spaces
-    from tuner.cost_model_store import MemoryCostModelStore
+    from benchmarks.one_task import one_task
     from tuner.measure.builder import BuildPool
     from tuner.measure.runner import LocalRunner
     from tuner.records import MemoryRecordStore
     from tuner.request import Budget
-    from tuner.search.alternatives import Use
-    from tuner.search.loop import LoopConfig
-    from tuner.targets import host_target, tvm_version
-    from tuner.tuning import Tuning, TuningTask
+    from tuner.targets import host_target
 
-    spec, mod = host_target(), workload("conv3x3")
-    stored = TunerWorkload(
-        key="conv3x3", tvm_version=tvm_version(), name="conv3x3", module_json=tvm.ir.save_json(mod), flops=2.3e8
-    )
-    spaces = design_spaces(mod, Target(spec.tvm), cores=spec.threads, vector_bits=spec.vector_bits, seed=1)
-    store = MemoryRecordStore()
+    spec, store = host_target(), MemoryRecordStore()
     with (
         BuildPool(spec, workers=spec.threads) as builder,
         LocalRunner(threads=spec.threads) as runner,
         tempfile.TemporaryDirectory() as scratch,
     ):
-        task = TuningTask(key="conv3x3", name="conv3x3", workload=stored, uses=(Use(count=1),), spaces=spaces)
-        tuning = Tuning(
-            tasks=[task],
-            target=spec,
+        tuning = one_task(
+            "conv3x3",
+            spec=spec,
             store=store,
-            models=MemoryCostModelStore(),
             builder=builder,
             runner=runner,
             sink=_Silent(),
             scratch=Path(scratch),
             seed=1,
-            config=LoopConfig(stop_gain=0.0),
         )
         tuning.run(Budget(trials=None, time_limit_s=seconds))
-    return stored, store.own()
+    return tuning.tasks[0].workload, store.own()
 
 
 class _Silent:

@@ -123,22 +123,13 @@ def _kill_tree(process: subprocess.Popen[bytes]) -> None:
 
 def _run_ours(task: str, seconds: float, directory: Path, *, seed: int) -> dict[str, Any]:
     started = time.monotonic()
-    import tvm
-    from tvm.s_tir.analysis import estimate_tir_flops
-    from tvm.target import Target
-
-    from benchmarks.search_tasks import workload
-    from schedules.space import design_spaces
-    from tuner.cost_model_store import MemoryCostModelStore
+    from benchmarks.one_task import one_task
     from tuner.events import Event, TrialMeasured
     from tuner.measure.builder import BuildPool
     from tuner.measure.runner import LocalRunner
-    from tuner.records import MemoryRecordStore, Workload
+    from tuner.records import MemoryRecordStore
     from tuner.request import Budget
-    from tuner.search.alternatives import Use
-    from tuner.search.loop import LoopConfig
-    from tuner.targets import host_target, tvm_version
-    from tuner.tuning import Tuning, TuningTask
+    from tuner.targets import host_target
 
     course: list[tuple[float, int, float]] = []
 
@@ -150,23 +141,10 @@ def _run_ours(task: str, seconds: float, directory: Path, *, seed: int) -> dict[
             if isinstance(event, TrialMeasured) and best_us is not None and (not course or best_us < course[-1][2]):
                 course.append((round(time.monotonic() - started, 1), event.number, best_us))
 
-    spec, mod = host_target(), workload(task)
-    flops = float(estimate_tir_flops(mod))
-    stored = Workload(key=task, tvm_version=tvm_version(), name=task, module_json=tvm.ir.save_json(mod), flops=flops)
-    spaces = design_spaces(mod, Target(spec.tvm), cores=spec.threads, vector_bits=spec.vector_bits, seed=seed)
+    spec, store = host_target(), MemoryRecordStore()
     with BuildPool(spec, workers=spec.threads) as builder, LocalRunner(threads=spec.threads) as runner:
-        store = MemoryRecordStore()
-        tuning = Tuning(
-            tasks=[TuningTask(key=task, name=task, workload=stored, uses=(Use(count=1),), spaces=spaces)],
-            target=spec,
-            store=store,
-            models=MemoryCostModelStore(),
-            builder=builder,
-            runner=runner,
-            sink=Course(),
-            scratch=directory,
-            seed=seed,
-            config=LoopConfig(stop_gain=0.0),
+        tuning = one_task(
+            task, spec=spec, store=store, builder=builder, runner=runner, sink=Course(), scratch=directory, seed=seed
         )
         tuning.run(Budget(trials=None, time_limit_s=max(1.0, seconds - (time.monotonic() - started))))
     measured = [record for record in store.own() if record.latency_us is not None]

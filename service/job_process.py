@@ -21,6 +21,7 @@ from service.database import Database
 from service.database.session import JOB_PATIENCE_S
 from service.database.tables import Job, Model
 from service.disk_guard import full_disk_is_told
+from service.engine.build_hosts import build_hosts
 from service.engine.processes import PARENT_VARIABLE
 from service.errors import StorageFull
 from service.jobs import queue
@@ -132,6 +133,7 @@ def make_request(settings: Settings, blobs: BlobStore, job: Job, *, model_name: 
         samples=blobs.path(job.samples_id) if job.samples_id else None,
         measure=job.measure,
         fleet=_fleet(settings, job),
+        build_hosts=build_hosts(),
         memory_limit_bytes=job.memory_limit_bytes,
         seed=job.seed,
     )

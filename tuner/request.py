@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tuner.measure.build_workers import BuildHost
 from tuner.measure.tracker import Tracker
 from tuner.targets import TargetSpec
 
@@ -34,7 +35,8 @@ class TuneRequest:
 
     ``samples`` is an optional ``.npz`` with one array per input (leading axis: samples). ``work_dir`` is
     owned by the job: everything it writes before the bundle is complete lies there. ``fleet`` is the tracker that knows
-    the boards of the target, by its name as their key; without one this machine measures. Without ``windows`` no chain
+    the boards of the target, by its name as their key; without one this machine measures. ``build_hosts`` build beside
+    this machine. Without ``windows`` no chain
     is computed by sliding windows: for comparisons.
     """
 
@@ -47,6 +49,7 @@ class TuneRequest:
     samples: Path | None = None
     measure: str = "device"
     fleet: Tracker | None = None
+    build_hosts: tuple[BuildHost, ...] = ()
     memory_limit_bytes: int | None = None
     windows: bool = True
     seed: int = 0

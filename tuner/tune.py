@@ -291,7 +291,11 @@ class _Job:
         """Search, then what to build."""
         spec, request = self.request.target, self.request
         tunable = [task.tuning for task in tasks if task.tunable]
-        with BuildPool(self._place.spec, workers=self._place.builders) as builder, self._place.runner() as runner:
+        hosts = self.request.build_hosts
+        with (
+            BuildPool(self._place.spec, workers=self._place.builders, hosts=hosts) as builder,
+            self._place.runner() as runner,
+        ):
             tuning = Tuning(
                 tasks=tunable,
                 target=spec,

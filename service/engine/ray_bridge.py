@@ -23,7 +23,9 @@ from typing import Any, TextIO
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
+from service.engine.build_hosts import told_of
 from service.engine.processes import PARENT_VARIABLE, child_environment, end_job_processes
+from service.engine.ray_builders import Builders
 from service.engine.ray_protocol import RESOURCE_PREFIX
 
 _STARTS_WITHIN_S = 45.0
@@ -47,6 +49,8 @@ class JobActor:
         self._log = Path(tempfile.mkdtemp(prefix="tessera-job-")) / "job.log"
         self._told_bytes = 0
         end_job_processes(job_id, pid=None, started_at=None)  # what an earlier attempt left here
+        self._builders = Builders(job_id)
+        told = {**environment, **told_of(self._builders.hosts), PARENT_VARIABLE: str(os.getpid())}
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, *command],
@@ -54,7 +58,7 @@ class JobActor:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=child_environment(job_id, {**environment, PARENT_VARIABLE: str(os.getpid())}),
+                env=child_environment(job_id, told),
             )
         threading.Thread(target=self._leave_in_the_end, daemon=True).start()
 
@@ -71,6 +75,7 @@ class JobActor:
 
     def _leave_in_the_end(self) -> None:
         self._process.wait()
+        self._builders.release()
         time.sleep(_LINGERS_S)
         self._forget_log()
         os._exit(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,6 +66,32 @@ def test_two_nodes_run_jobs_of_two_targets_at_once_and_a_third_waits(
             client.post(f"/api/v1/jobs/{job}/cancel")
             assert ended(client, job)["state"] == "cancelled"
             assert processes_of(job) == []
+
+
+def hosts_of(job_id: str) -> list[psutil.Process]:
+    return [process for process in processes_of(job_id) if "tuner.measure.build_host" in process.cmdline()]
+
+
+def test_a_job_has_half_of_the_free_builders_for_as_long_as_it_runs(
+    cluster: RayCluster, fake: Served, model_file: Path
+) -> None:
+    cluster.start_head(cores=0)
+    cluster.start_node(resources={"target:host": 2})
+    lender = cluster.start_node(resources={"builder": 3})
+    with fake("hang") as client:
+        until(lambda: client.get("/readyz").status_code == 200, within_s=60)
+        first, second = (start(client, model_file, seed=seed) for seed in (1, 2))
+        for job, count in ((first, 2), (second, 1)):
+            told = json.loads(psutil.Process(job_pid(job)).environ()["TESSERA_BUILD_HOSTS"])
+            hosts = hosts_of(job)
+            assert len(told) == len(hosts) == count
+            assert all(lender.owns(process) for process in hosts)
+            listening = {connection.laddr.port for process in hosts for connection in process.net_connections()}
+            assert {host["port"] for host in told} == listening
+        for job in (first, second):
+            client.post(f"/api/v1/jobs/{job}/cancel")
+            assert ended(client, job)["state"] == "cancelled"
+            until(lambda job=job: not processes_of(job), within_s=20)  # type: ignore[misc]
 
 
 def test_a_job_goes_on_elsewhere_when_its_node_dies(cluster: RayCluster, fake: Served, model_file: Path) -> None:

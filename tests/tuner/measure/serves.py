@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -36,6 +37,18 @@ def _build(job: BuildJob, said: str) -> Built | Failure:
         trace_json=f"{os.getpid()} {known} in a {said}",
         cost_s=0.0,
     )
+
+
+def library_serve(pipe: Connection, target: dict[str, object], triple: str) -> None:
+    """The same with a library, which says who made it; good candidates take a moment."""
+    while True:
+        group: list[BuildJob] = pipe.recv()
+        time.sleep(0.05)
+        answers = [_build(job, "library") for job in group]
+        for answer in answers:
+            if isinstance(answer, Built):
+                answer.library.write_text(str(os.getpid()))
+        pipe.send([replace(answer, trace_json=str(os.getpid())) if isinstance(answer, Built) else answer for answer in answers])
 
 
 def run_serve(pipe: Connection, threads: int) -> None:

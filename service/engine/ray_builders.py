@@ -1,0 +1,73 @@
+"""Builders of a job on other nodes of its Ray cluster: ``ray start --resources='{"builder": 6}'`` lends six cores.
+
+A job takes half of the places that are free when it starts, rounded up, so that one that starts later finds some. They
+are actors that the job's own actor owns: they end with it, whatever ends that.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import threading
+import time
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from service.engine.processes import child_environment, python_module
+from tuner.measure.build_workers import KEY_VARIABLE, BuildHost
+
+RESOURCE = "builder"
+_STARTS_WITHIN_S = 20.0
+_ray: Any = ray  # what of it has no types
+
+
+class BuilderActor:
+    """A build host on its node (`tuner.measure.build_host`): a process that ends with the actor."""
+
+    def __init__(self, job_id: str, key: str) -> None:
+        self._address = _ray.util.get_node_ip_address()
+        self._process = subprocess.Popen(
+            [*python_module("tuner.measure.build_host"), self._address],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            env=child_environment(job_id, {KEY_VARIABLE: key}),
+        )
+        threading.Thread(target=self._end_with_it, daemon=True).start()
+
+    def address(self) -> tuple[str, int]:
+        """Where it listens, once it does."""
+        assert self._process.stdout is not None
+        return self._address, int(self._process.stdout.readline())
+
+    def _end_with_it(self) -> None:
+        self._process.wait()
+        os._exit(0)
+
+
+class Builders:
+    """The builders that a job got, for as long as it needs them."""
+
+    def __init__(self, job_id: str) -> None:
+        key = secrets.token_hex(32)
+        places = -(-int(_ray.available_resources().get(RESOURCE, 0)) // 2)
+        remote = _ray.remote(BuilderActor).options(num_cpus=0, resources={RESOURCE: 1}, scheduling_strategy="SPREAD")
+        self._actors = [remote.remote(job_id, key) for _ in range(places)]
+        self.hosts: list[BuildHost] = []
+        deadline = time.monotonic() + _STARTS_WITHIN_S
+        for actor in list(self._actors):
+            try:
+                host, port = ray.get(actor.address.remote(), timeout=max(0.0, deadline - time.monotonic()))
+            except (RayError, ValueError):  # another job was quicker, or it did not start
+                self._actors.remove(actor)
+                ray.kill(actor)
+            else:
+                self.hosts.append(BuildHost(host=host, port=port, key=key))
+
+    def release(self) -> None:
+        for actor in self._actors:
+            ray.kill(actor)
+        self._actors = []
