@@ -27,7 +27,7 @@ test: $(VENV)/installed-dev ## Run the tests (PYTEST_ARGS="-k name" chooses some
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not installation" $(PYTEST_ARGS)
 
 test-installations: $(VENV)/installed-dev ## Clusters, containers' services, and everything killed at 20 moments of real jobs
-	@$(BIN)/python -m pytest -m installation $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope -m installation $(PYTEST_ARGS)
 
 lint: $(VENV)/installed-dev ## Check style, types, layers and dependencies
 	@$(BIN)/ruff check .
