@@ -76,7 +76,7 @@ def test_a_job_has_half_of_the_free_builders_for_as_long_as_it_runs(
     cluster: RayCluster, fake: Served, model_file: Path
 ) -> None:
     cluster.start_head(cores=0)
-    cluster.start_node(resources={"target:host": 2})
+    cluster.start_node(cores=2, resources={"target:host": 2})
     lender = cluster.start_node(resources={"builder": 3})
     with fake("hang") as client:
         until(lambda: client.get("/readyz").status_code == 200, within_s=60)

@@ -34,9 +34,17 @@ def main() -> None:
     threading.Thread(target=_end_with_our_parent, daemon=True).start()
     with Listener((address, 0), authkey=bytes.fromhex(os.environ.pop(KEY_VARIABLE))) as listener:
         print(listener.address[1], flush=True)
-        while True:
-            with contextlib.suppress(AuthenticationError, EOFError, OSError):
-                threading.Thread(target=serve, args=(listener.accept(),), daemon=True).start()
+        serve_all(listener)
+
+
+def serve_all(listener: Listener, *, worker: Callable[..., None] | None = None) -> None:
+    """Serve every connection whose other end has the key."""
+    while True:
+        try:
+            connection = listener.accept()
+        except (AuthenticationError, EOFError, ConnectionError):
+            continue
+        threading.Thread(target=serve, args=(connection,), kwargs={"worker": worker}, daemon=True).start()
 
 
 def serve(connection: Connection, *, worker: Callable[..., None] | None = None) -> None:

@@ -82,15 +82,15 @@ class LocalWorker:
         self._renew()
 
     def _renew(self) -> None:
-        self._child, self._builds, self._known = self._start(), 0, _KnownTasks()
+        self.child, self._builds, self._known = self._start(), 0, _KnownTasks()
 
     @property
     def pipe(self) -> Connection:
-        return self._child.pipe
+        return self.child.pipe
 
     def send(self, group: list[int], jobs: list[BuildJob], limit_s: float) -> None:
         if self._builds >= _BUILDS_PER_WORKER:
-            self._child.kill()
+            self.child.kill()
             self._renew()
         self.group, self.deadline = group, time.monotonic() + limit_s
         self._builds += len(group)
@@ -103,21 +103,21 @@ class LocalWorker:
         try:
             answers: list[Built | Failure] = self.pipe.recv()
         except (EOFError, ConnectionResetError):
-            message = f"the compiler {self._child.cause_of_death()}"
-            self._child.kill()
+            message = f"the compiler {self.child.cause_of_death()}"
+            self.child.kill()
             self._renew()
             return Failure(kind=FailureKind.BUILD_ERROR, message=message)
         return answers
 
     def give_up(self, limit_s: float) -> Failure:
         self.group = []
-        self._child.kill()
+        self.child.kill()
         self._renew()
         message = f"the build took longer than {limit_s:g} s"
         return Failure(kind=FailureKind.BUILD_TIMEOUT, message=message, cost_s=limit_s)
 
     def close(self) -> None:
-        self._child.kill()
+        self.child.kill()
 
 
 class RemoteWorker:

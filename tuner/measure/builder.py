@@ -119,8 +119,8 @@ class BuildPool:
         groups: list[list[int]] = []
         start = 0
         while start < len(jobs):
-            share = -(-(len(jobs) - start) // (2 * self.size)) if self.size > 1 else _GROUP
-            size = min(_GROUP, share)
+            left = len(jobs) - start
+            size = min(_GROUP, -(-left // (2 * self.size)) if self.size > 1 else left)
             end = start + 1
             while end < start + size and _together(jobs[start], jobs[end]):
                 end += 1

@@ -48,7 +48,12 @@ def library_serve(pipe: Connection, target: dict[str, object], triple: str) -> N
         for answer in answers:
             if isinstance(answer, Built):
                 answer.library.write_text(str(os.getpid()))
-        pipe.send([replace(answer, trace_json=str(os.getpid())) if isinstance(answer, Built) else answer for answer in answers])
+        pipe.send(
+            [
+                replace(answer, trace_json=str(os.getpid())) if isinstance(answer, Built) else answer
+                for answer in answers
+            ]
+        )
 
 
 def run_serve(pipe: Connection, threads: int) -> None:

@@ -20,7 +20,7 @@ import tvm
 
 from tests.schedules.functions import matmul_relu
 from tests.tuner.measure.serves import library_serve
-from tuner.measure.build_host import serve
+from tuner.measure.build_host import serve_all
 from tuner.measure.build_workers import KEY_VARIABLE, BuildHost
 from tuner.measure.builder import BuildPool
 from tuner.measure.jobs import BuildJob, Built, Failure, TaskSource
@@ -41,16 +41,12 @@ def build_host(worker: Callable[..., None]) -> Iterator[BuildHost]:
     """A host in this process whose workers misbehave on purpose."""
 
     def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                threading.Thread(target=serve, args=(listener.accept(),), kwargs={"worker": worker}, daemon=True).start()
+        with contextlib.suppress(OSError):  # the listener is closed
+            serve_all(listener, worker=worker)
 
     with Listener(("127.0.0.1", 0), authkey=bytes.fromhex(KEY)) as listener:
         threading.Thread(target=accept, daemon=True).start()
         yield BuildHost(host="127.0.0.1", port=listener.address[1], key=KEY)
-        # Wakes the thread that waits for a connection.
-        with contextlib.suppress(OSError):
-            socket.create_connection(listener.address, timeout=1).close()
 
 
 @contextlib.contextmanager
@@ -70,6 +66,11 @@ def build_host_process() -> Iterator[tuple[BuildHost, subprocess.Popen[str]]]:
             process.kill()
 
 
+def pool_with(*hosts: BuildHost, timeout_s: float = 20.0) -> BuildPool:
+    """One worker here, one behind each host."""
+    return BuildPool(host_target(), workers=1, hosts=hosts, serve=library_serve, timeout_s=timeout_s)
+
+
 def busy_here(pipe: Connection, target: dict[str, object], triple: str) -> None:
     """A worker of this machine that is never done: whatever is built is built elsewhere."""
     pipe.recv()
@@ -77,7 +78,10 @@ def busy_here(pipe: Connection, target: dict[str, object], triple: str) -> None:
 
 
 def test_what_a_host_builds_arrives_where_the_job_wants_it(tmp_path: Path) -> None:
-    with build_host(library_serve) as host, BuildPool(host_target(), workers=1, hosts=[host], serve=library_serve) as pool:
+    with (
+        build_host(library_serve) as host,
+        pool_with(host) as pool,
+    ):
         assert pool.size == 2
         answers = pool.build(jobs(tmp_path, *(f"job-{index}" for index in range(12))))
     built = [answer for answer in answers if isinstance(answer, Built)]
@@ -96,10 +100,13 @@ def test_what_a_host_builds_arrives_where_the_job_wants_it(tmp_path: Path) -> No
         ("refused", FailureKind.BUILD_ERROR, "refused"),
     ],
 )
-def test_a_bad_candidate_fails_alone_and_the_host_stays(tmp_path: Path, name: str, kind: FailureKind, said: str) -> None:
-    with build_host(library_serve) as host, BuildPool(
-        host_target(), workers=1, hosts=[host], serve=library_serve, timeout_s=2.0
-    ) as pool:
+def test_a_bad_candidate_fails_alone_and_the_host_stays(
+    tmp_path: Path, name: str, kind: FailureKind, said: str
+) -> None:
+    with (
+        build_host(library_serve) as host,
+        pool_with(host, timeout_s=2.0) as pool,
+    ):
         answers = pool.build(jobs(tmp_path, name, "good-1", f"{name}-2", "good-2", "good-3"))
         bad = [answer for answer in answers if isinstance(answer, Failure)]
         assert answers.index(bad[0]) == 0
@@ -109,9 +116,10 @@ def test_a_bad_candidate_fails_alone_and_the_host_stays(tmp_path: Path, name: st
 
 
 def test_what_a_host_had_when_it_died_is_built_by_others(tmp_path: Path) -> None:
-    with build_host_process() as (host, process), BuildPool(
-        host_target(), workers=1, hosts=[host], serve=library_serve
-    ) as pool:
+    with (
+        build_host_process() as (host, process),
+        pool_with(host) as pool,
+    ):
         process.kill()
         answers = pool.build(jobs(tmp_path, *(f"job-{index}" for index in range(6))))
         assert all(isinstance(answer, Built) for answer in answers)
@@ -120,9 +128,10 @@ def test_what_a_host_had_when_it_died_is_built_by_others(tmp_path: Path) -> None
 
 def test_a_silent_host_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tuner.measure.build_workers._SILENT_S", 0.5)
-    with build_host_process() as (host, process), BuildPool(
-        host_target(), workers=1, hosts=[host], serve=library_serve, timeout_s=0.5
-    ) as pool:
+    with (
+        build_host_process() as (host, process),
+        pool_with(host, timeout_s=0.5) as pool,
+    ):
         process.send_signal(signal.SIGSTOP)
         answers = pool.build(jobs(tmp_path, *(f"job-{index}" for index in range(6))))
         assert all(isinstance(answer, Built) for answer in answers)
@@ -135,13 +144,16 @@ def test_a_host_that_is_not_there_or_of_another_job_is_done_without(tmp_path: Pa
         absent = BuildHost(host="127.0.0.1", port=unused.getsockname()[1], key=KEY)
         with build_host(library_serve) as host:
             foreign = BuildHost(host=host.host, port=host.port, key="11" * 32)
-            with BuildPool(host_target(), workers=1, hosts=[absent, foreign], serve=library_serve) as pool:
+            with pool_with(absent, foreign) as pool:
                 assert pool.size == 1
                 assert isinstance(pool.build(jobs(tmp_path, "job"))[0], Built)
 
 
 def test_a_host_ends_with_its_parent_and_its_workers_with_it(tmp_path: Path) -> None:
-    with build_host_process() as (host, process), BuildPool(host_target(), workers=1, hosts=[host], serve=library_serve) as pool:
+    with (
+        build_host_process() as (host, process),
+        pool_with(host) as pool,
+    ):
         assert pool.size == 2
         family = psutil.Process(process.pid).children(recursive=True)
         assert process.stdin is not None
@@ -155,9 +167,10 @@ def test_a_library_of_another_machine_is_timed_here(tmp_path: Path) -> None:
     mod = tvm.IRModule({"main": matmul_relu()})
     source = TaskSource(key="matmul", module_json=tvm.ir.save_json(mod))
     job = BuildJob(task=source, trace_json=None, output=tmp_path / "matmul.so", repacked_weights=False)
-    with build_host_process() as (host, _), BuildPool(
-        host_target(), workers=1, hosts=[host], serve=busy_here, timeout_s=60
-    ) as pool:
+    with (
+        build_host_process() as (host, _),
+        BuildPool(host_target(), workers=1, hosts=[host], serve=busy_here, timeout_s=60) as pool,
+    ):
         # The first of two is for this machine, which never builds it.
         stuck = replace(job, output=tmp_path / "stuck.so")
         built = pool.build([stuck, job], timeout_s=20)[1]

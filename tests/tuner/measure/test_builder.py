@@ -92,7 +92,7 @@ def test_quick_builds_travel_in_groups_and_others_alone() -> None:
 
 
 def test_workers_are_recycled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tuner.measure.builder._BUILDS_PER_WORKER", 2)
+    monkeypatch.setattr("tuner.measure.build_workers._BUILDS_PER_WORKER", 2)
     with pool() as builder:
         answers = builder.build(jobs(*(f"a-{index}" for index in range(10))))
     workers = {answer.trace_json.partition(" ")[0] for answer in answers if isinstance(answer, Built)}
