@@ -30,7 +30,7 @@ COPY service service
 COPY migrations migrations
 COPY examples examples
 RUN pip install --no-deps --no-build-isolation --editable '.[server,postgresql,s3,ray]' \
-    && install --directory --owner tessera /data
+    && install --directory --mode 700 --owner tessera /data
 
 USER tessera
 # The linker's cache is kept with the data: it takes 20 seconds to fill for each kind of device.

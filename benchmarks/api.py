@@ -213,14 +213,15 @@ def _varint(value: int) -> bytes:
     return bytes([*out, value])
 
 
-def client() -> httpx2.AsyncClient:
-    limits = httpx2.Limits(max_connections=None)
-    return httpx2.AsyncClient(base_url=f"http://127.0.0.1:{_PORT}", limits=limits, timeout=30, trust_env=False)
+def client(token: str) -> httpx2.AsyncClient:
+    limits, headers = httpx2.Limits(max_connections=None), {"Authorization": f"Bearer {token}"}
+    url = f"http://127.0.0.1:{_PORT}"
+    return httpx2.AsyncClient(base_url=url, headers=headers, limits=limits, timeout=30, trust_env=False)
 
 
-async def follow_all(jobs: list[str], count: int, stop: Event) -> Load:
+async def follow_all(token: str, jobs: list[str], count: int, stop: Event) -> Load:
     load = Load()
-    async with client() as http:
+    async with client(token) as http:
         streams = [asyncio.create_task(follow(http, jobs[number % len(jobs)], load)) for number in range(count)]
         while not stop.is_set():
             await asyncio.sleep(0.2)
@@ -230,9 +231,9 @@ async def follow_all(jobs: list[str], count: int, stop: Event) -> Load:
     return load
 
 
-async def upload_all(count: int, size_bytes: int) -> Load:
+async def upload_all(token: str, count: int, size_bytes: int) -> Load:
     load = Load()
-    async with client() as http:
+    async with client(token) as http:
         await asyncio.gather(*(upload(http, size_bytes, seed, load) for seed in range(count)))
     return load
 
@@ -242,27 +243,27 @@ def beside(work: Coroutine[Any, Any, Load], loads: Queue[Load]) -> None:
     loads.put(asyncio.run(work))
 
 
-def follow_beside(jobs: list[str], count: int, stop: Event, loads: Queue[Load]) -> None:
-    beside(follow_all(jobs, count, stop), loads)
+def follow_beside(token: str, jobs: list[str], count: int, stop: Event, loads: Queue[Load]) -> None:
+    beside(follow_all(token, jobs, count, stop), loads)
 
 
-def upload_beside(count: int, size_bytes: int, loads: Queue[Load]) -> None:
-    beside(upload_all(count, size_bytes), loads)
+def upload_beside(token: str, count: int, size_bytes: int, loads: Queue[Load]) -> None:
+    beside(upload_all(token, count, size_bytes), loads)
 
 
-async def run(arguments: argparse.Namespace, server: psutil.Process) -> dict[str, Any]:
+async def run(arguments: argparse.Namespace, server: psutil.Process, token: str) -> dict[str, Any]:
     load = Load()
     context = multiprocessing.get_context("spawn")
     stop, loads = context.Event(), context.Queue()
-    async with client() as http:
+    async with client(token) as http:
         jobs = await start_jobs(http, arguments.jobs)
         print(f"{len(jobs)} jobs run", file=sys.stderr, flush=True)
         async with largest_mib(server) as growth:
-            followers = context.Process(target=follow_beside, args=(jobs, arguments.streams, stop, loads))
+            followers = context.Process(target=follow_beside, args=(token, jobs, arguments.streams, stop, loads))
             followers.start()
             await asyncio.sleep(8)  # everybody has caught up
             size_bytes = arguments.upload_mb * 1_000_000 // 4 * 4
-            uploaders = context.Process(target=upload_beside, args=(arguments.uploads, size_bytes, loads))
+            uploaders = context.Process(target=upload_beside, args=(token, arguments.uploads, size_bytes, loads))
             uploaders.start()
             await read_at_rate(http, jobs, rate=arguments.rate, seconds=arguments.seconds, load=load)
             uploaded: Load = await asyncio.to_thread(loads.get)
@@ -306,7 +307,8 @@ def main() -> int:
         data_dir = Path(folder) / "data"
         data_dir.mkdir()
         with serving(data_dir, jobs=arguments.jobs) as server:
-            print(json.dumps(asyncio.run(run(arguments, server))))
+            token = (data_dir / "token").read_text().strip()
+            print(json.dumps(asyncio.run(run(arguments, server, token))))
     return 0
 
 

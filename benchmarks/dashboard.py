@@ -29,8 +29,6 @@ import httpx2
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from starlette.testclient import TestClient
-
 from benchmarks.rows import provenance
 from service.api.schemas import JobCreate
 from service.app import create_app
@@ -41,6 +39,7 @@ from service.stores import JobReporter
 from tests import models
 from tests.acceptance import seed
 from tests.service.tuning import claimed
+from tests.signed_in import TestClient
 
 _PORT = 8791
 _SIZES = {"wide": (1440, 900), "phone": (390, 844)}
@@ -122,7 +121,7 @@ def _files(http: httpx2.Client, paths: set[str]) -> Iterator[bytes]:
             todo |= {f"{path.rpartition('/')[0]}/{name}" for name in found} - seen
 
 
-def time_chart(url: str, path: str, selector: str) -> dict[str, float]:
+def time_chart(url: str, path: str, selector: str, headers: dict[str, str]) -> dict[str, float]:
     """From opening the page until ``selector`` is there, per width (ms): the best of three with an empty cache."""
     from playwright.sync_api import sync_playwright
 
@@ -135,7 +134,8 @@ def time_chart(url: str, path: str, selector: str) -> dict[str, float]:
         for name, (width, height) in _SIZES.items():
             times_ms = []
             for _ in range(3):
-                page = browser.new_context(viewport={"width": width, "height": height}).new_page()
+                context = browser.new_context(viewport={"width": width, "height": height}, extra_http_headers=headers)
+                page = context.new_page()
                 started = time.perf_counter()
                 page.goto(url + path, wait_until="commit")
                 page.wait_for_selector(selector)
@@ -157,7 +157,11 @@ def main() -> int:
         settings = Settings(data_dir=folder / "data")
         with redirect_stdout(StringIO()):  # what a job's process says
             large = fill(settings, jobs=given.jobs, trials=given.trials, folder=folder)
-        with serving(settings) as url, httpx2.Client(base_url=url, trust_env=False, timeout=60) as http:
+        headers = {"Authorization": f"Bearer {settings.token_path.read_text().strip()}"}
+        with (
+            serving(settings) as url,
+            httpx2.Client(base_url=url, headers=headers, trust_env=False, timeout=60) as http,
+        ):
             others = [job["id"] for job in http.get("/api/v1/jobs?limit=3").json()["items"]]
             compared = "&".join(f"job={job_id}" for job_id in [large, *others])
             task = http.get(f"/api/v1/jobs/{large}/tasks").json()["items"][0]["key"]
@@ -189,8 +193,8 @@ def main() -> int:
                     f"{shown['weight_kb']} KiB",
                     flush=True,
                 )
-            first_chart_ms = time_chart(url, f"/jobs/{large}", '#chart[data-points]:not([data-points="0"])')
-            chart_ms = time_chart(url, f"/jobs/{large}", f'#chart[data-points="{given.trials}"]')
+            first_chart_ms = time_chart(url, f"/jobs/{large}", '#chart[data-points]:not([data-points="0"])', headers)
+            chart_ms = time_chart(url, f"/jobs/{large}", f'#chart[data-points="{given.trials}"]', headers)
     print(f"chart drawn after {first_chart_ms} ms, with all trials after {chart_ms} ms")
     result = {
         "server_p95_ms_max": max(float(str(row["server_p95_ms"])) for row in rows),

@@ -38,6 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.command_line import environment
 from benchmarks.networks import NETWORKS, write_network
 from benchmarks.rows import Row, provenance
+from service.access.local_token import read_local_token
 from service.api.schemas import JobSchema
 from service.client import Client, RequestFailed, ServerUnreachable
 from service.settings import Settings
@@ -83,7 +84,7 @@ def running_job(settings: Settings) -> JobSchema | None:
     try:
         # Not by `service.ownership`, which tries the lock that the command is about to take.
         url = json.loads(settings.address_path.read_text())["url"]
-        with Client(url) as client:
+        with Client(url, token=read_local_token(settings)) as client:
             return next(iter(client.jobs(limit=1)), None)
     except (OSError, ValueError, ServerUnreachable, RequestFailed):
         return None

@@ -13,7 +13,13 @@ from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
 from service import __version__
+from service.access.access import Access
+from service.access.gate import Gate
+from service.access.hosts import AllowedHosts
+from service.access.keeping import keep_tokens
+from service.access.refusals import refuse
 from service.api import (
+    access,
     artifacts,
     cost_models,
     health,
@@ -58,17 +64,20 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with ExitStack() as stack:
-            app.state.services = await run_in_threadpool(_open, stack, settings, engine, job_command)
-            app.state.feed = EventFeed(app.state.services.database)
+            services, local_token_id = await run_in_threadpool(_open, stack, settings, engine, job_command)
+            app.state.services = services
+            app.state.access = Access.of(settings, services.database, local_token_id=local_token_id)
+            app.state.feed = EventFeed(services.database)
             yield
-            app.state.services.stopping.set()
+            services.stopping.set()
             await run_in_threadpool(stack.close)
 
     app = FastAPI(version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, **openapi.settings())
     problems.install(app, logging.getLogger("tessera"))
     install_error_pages(app)
-    app.add_middleware(Guard)
-    for part in (models, targets, jobs, artifacts, records, cost_models, webhooks, storage):
+    app.add_middleware(Gate, refuse=refuse)
+    app.add_middleware(Guard, hosts=AllowedHosts(settings))  # the outer one: added last
+    for part in (models, targets, jobs, artifacts, records, cost_models, webhooks, storage, access):
         app.include_router(part.router, prefix="/api/v1")
     app.include_router(health.router)
     app.include_router(dashboard)
@@ -77,11 +86,15 @@ def create_app(
     return app
 
 
-def _open(stack: ExitStack, settings: Settings, with_engine: bool, job_command: Sequence[str] | None) -> Services:
+def _open(
+    stack: ExitStack, settings: Settings, with_engine: bool, job_command: Sequence[str] | None
+) -> tuple[Services, str]:
+    """The services, and the id of the local token."""
     stack.enter_context(own(settings))
     database = Database(settings.sqlalchemy_url)
     stack.callback(database.close)
     upgrade(database)
+    local_token_id = keep_tokens(settings, database)
     blobs = open_blobs(settings)
     blobs.remove_abandoned()
     fleet = FleetView(Tracker.parse(settings.tracker) if settings.tracker else None)
@@ -98,7 +111,7 @@ def _open(stack: ExitStack, settings: Settings, with_engine: bool, job_command: 
         keeper = RetentionKeeper(services)
         keeper.start()
         stack.callback(keeper.stop)
-    return services
+    return services, local_token_id
 
 
 def _placement(settings: Settings, database: Database, fleet: FleetView, command: Sequence[str]) -> Placement:

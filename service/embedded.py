@@ -26,7 +26,12 @@ def serve_embedded(settings: Settings) -> Iterator[str]:
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     app = create_app(settings)
     config = uvicorn.Config(
-        app, log_level="error", timeout_graceful_shutdown=settings.shutdown_grace_s, lifespan="on", access_log=False
+        app,
+        log_level="error",
+        timeout_graceful_shutdown=settings.shutdown_grace_s,
+        lifespan="on",
+        access_log=False,
+        proxy_headers=False,
     )
     server = _Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), name="tessera-server", daemon=True)

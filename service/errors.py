@@ -12,6 +12,11 @@ class ServiceError(TesseraError):
     code = "bad_request"
     hint = "The interface is described under /docs."
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the answer carries beside the problem."""
+        return {}
+
 
 class NotFound(ServiceError):
     status = 404

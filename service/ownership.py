@@ -5,16 +5,25 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from service.errors import DataDirInUse
+from service.errors import DataDirInUse, ServiceError
 from service.settings import Settings
 
 _ANNOUNCED_WITHIN_S = 10.0
+# What nobody else may read: keys, and the database with the secrets of webhooks.
+_SECRETS = ("signing.key", "token", "tessera.sqlite3")
+
+
+class DataDirReadable(ServiceError):
+    """Others on this machine can read the keys that lie in the data directory."""
+
+    code = "data_dir_readable"
 
 
 @contextlib.contextmanager
@@ -23,7 +32,7 @@ def own(settings: Settings) -> Iterator[None]:
 
     The kernel drops the lock with the process, whatever kills it.
     """
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    make_data_dir(settings)
     lock = FileLock(settings.lock_path, thread_local=False)
     try:
         lock.acquire(timeout=0)
@@ -37,6 +46,29 @@ def own(settings: Settings) -> Iterator[None]:
     finally:
         settings.address_path.unlink(missing_ok=True)
         lock.release()
+
+
+def make_data_dir(settings: Settings) -> None:
+    """Make the data directory, for its owner alone. One that is there is closed to others before a secret lies in it.
+
+    Raises `DataDirReadable` where others could read secrets already: a person has to think about what they read.
+    """
+    folder = settings.data_dir
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if not mode & 0o077:
+        return
+    kept = [name for name in _SECRETS if (folder / name).exists()]
+    if not kept:
+        with contextlib.suppress(PermissionError):
+            folder.chmod(0o700)
+            return
+    what = f"{', '.join(kept)} in it are secrets" if kept else "it belongs to another user"
+    raise DataDirReadable(
+        f"Others can look into the data directory {folder} (mode {mode:03o}), and {what}.",
+        hint=f"Close it with: chmod 700 {folder}",
+    )
 
 
 def announce(settings: Settings, url: str) -> None:
@@ -75,6 +107,11 @@ def is_owned(settings: Settings) -> bool:
         return True
     lock.release()
     return False
+
+
+def announced_url(settings: Settings) -> str | None:
+    """What a server said at its start; it may have ended without taking that back."""
+    return _announced(settings.address_path)
 
 
 def _announced(path: Path) -> str | None:

@@ -62,6 +62,30 @@ class Settings(BaseSettings):
         default=None, description="HOST:PORT of TVM's RPC tracker that boards have joined; unset: none."
     )
     shutdown_grace_s: int = Field(default=3, ge=0, description="How long open streams may delay a stop.")
+    authentication: Literal["tokens", "proxy"] = Field(
+        default="tokens", description="Who asks is said by a token of ours, or was asked by a proxy in front."
+    )
+    bootstrap_token: SecretStr | None = Field(
+        default=None, description="A token with the scope admin, given by the environment: tss_ and 43 characters."
+    )
+    allowed_hosts: str | None = Field(
+        default=None, description="Names under which this server is asked, with commas: tessera.example.com, *.x.org"
+    )
+    trusted_proxies: str | None = Field(
+        default=None, description="Addresses of proxies whose X-Forwarded-For and -Proto are believed, with commas."
+    )
+    session_lifetime_s: float = Field(
+        default=604_800.0, gt=0, description="How long a browser stays signed in, with a token that lives as long."
+    )
+    token_requests_per_s: float = Field(
+        default=200.0, ge=0, description="Requests with one token (five seconds' worth at once); 0: no limit."
+    )
+    address_requests_per_s: float = Field(
+        default=400.0, ge=0, description="Requests from one address (five seconds' worth at once); 0: no limit."
+    )
+    failed_sign_ins_per_min: int = Field(
+        default=10, ge=1, description="Wrong tokens from one address; then only those that were right before are taken."
+    )
 
     @field_validator("data_dir")
     @classmethod
@@ -97,6 +121,11 @@ class Settings(BaseSettings):
     def signing_key_path(self) -> Path:
         """The private key that bundles are signed with."""
         return self.data_dir / "signing.key"
+
+    @property
+    def token_path(self) -> Path:
+        """The token of whoever may read the data directory (service.access.local_token)."""
+        return self.data_dir / "token"
 
     @property
     def blobs_dir(self) -> Path:

@@ -18,6 +18,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from service.ownership import make_data_dir
 from service.settings import Settings
 from tuner.errors import TesseraError
 
@@ -109,7 +110,7 @@ def _private_key(settings: Settings) -> Ed25519PrivateKey:
         return _parse_private(settings.signing_key.get_secret_value().encode(), "TESSERA_SIGNING_KEY")
     path = settings.signing_key_path
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_data_dir(settings)
         made = Ed25519PrivateKey.generate().private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )

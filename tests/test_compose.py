@@ -25,6 +25,7 @@ from tests.compose import ROOT, VARIABLE, ByHand, Image
 from tuner.board_setup import board_requirements
 
 SECRETS = {"POSTGRES_PASSWORD": "p4", "S3_ACCESS_KEY": "a1", "S3_SECRET_KEY": "s2", "RAY_AUTH_TOKEN": "r" * 48}
+SECRETS["TESSERA_BOOTSTRAP_TOKEN"] = "tss_0123456789abcdef" + "0" * 48
 FILE = compose.read(SECRETS)
 SERVICES: dict[str, Any] = FILE["services"]
 _JOB_WITHIN_S = 120.0
@@ -93,7 +94,7 @@ def test_no_secret_is_in_the_file_and_every_variable_is_in_the_example() -> None
     example = (ROOT / ".env.example").read_text()
     used = {found["name"]: found["kind"] for found in VARIABLE.finditer(compose.source())}
     assert {name for name, kind in used.items() if kind == "?"} == SECRETS.keys()
-    assert set(re.findall(r"^(\w+)=$", example, re.MULTILINE)) == SECRETS.keys()
+    assert set(re.findall(r"^(\w+)=(?:tss_)?$", example, re.MULTILINE)) == SECRETS.keys()
     assert set(re.findall(r"^# (\w+)=", example, re.MULTILINE)) == used.keys() - SECRETS.keys()
     for name in SECRETS:
         with pytest.raises(KeyError, match=name):
@@ -112,7 +113,7 @@ def test_the_documented_command_fills_the_example_in(tmp_path: Path) -> None:
     ]
     assert commands[0] == commands[1]
     subprocess.run(commands[0], shell=True, cwd=tmp_path, check=True)
-    filled = dict(re.findall(r"^(\w+)=([0-9a-f]{48})$", (tmp_path / ".env").read_text(), re.MULTILINE))
+    filled = dict(re.findall(r"^(\w+)=(?:tss_)?([0-9a-f]{64})$", (tmp_path / ".env").read_text(), re.MULTILINE))
     assert filled.keys() == SECRETS.keys()
     assert len(set(filled.values())) == len(SECRETS)
 
@@ -152,7 +153,8 @@ def test_every_service_works_when_it_is_started_as_the_file_says(folder: Path, p
         for name in order.static_order():
             stack.enter_context(stand_ins[name]() if name in stand_ins else hand.started(name))
         url = f"http://127.0.0.1:{hand.ports['8765']}/api/v1"
-        http = stack.enter_context(httpx2.Client(base_url=url, trust_env=False, timeout=30))
+        token = {"Authorization": f"Bearer {SECRETS['TESSERA_BOOTSTRAP_TOKEN']}"}
+        http = stack.enter_context(httpx2.Client(base_url=url, headers=token, trust_env=False, timeout=30))
         assert "aarch64" in {device["target"] for device in http.get("/devices").json()["items"]}
         model = http.post("/models?filename=perceptron.onnx", content=perceptron_model.read_bytes()).json()
         job = http.post("/jobs", json={"model_id": model["id"], "trials": 2}).json()

@@ -63,11 +63,6 @@ _CODES: dict[str, tuple[int, str, str]] = {
         "There is no cost model for target 'raspberry-pi-4'.",
         "The first job that tunes for the target trains one.",
     ),
-    "cross_origin": (
-        403,
-        "A page of https://elsewhere.example asked for this change.",
-        "Use the dashboard of this server, or a program that sends no Origin header.",
-    ),
     "dynamic_output": (
         422,
         "The shape of 'boxes' depends on the data, or cannot be inferred.",
@@ -195,6 +190,12 @@ _CODES: dict[str, tuple[int, str, str]] = {
         "Latencies only hold where they were measured: same device, threads and TVM version. "
         "Compare the fingerprints with: tessera targets list",
     ),
+    "token_exists": (409, "There is a token named 'ci' already.", "Choose another name, or revoke that one first."),
+    "token_not_found": (
+        404,
+        "There is no token 't1' that could be revoked.",
+        "List them with: tessera token list",
+    ),
     "too_large": (
         413,
         "The upload is larger than 2147483648 bytes.",
@@ -225,6 +226,11 @@ _CODES: dict[str, tuple[int, str, str]] = {
 }
 # Of codes whose error is a class of its own, which has their hint: an example of what happened.
 _DETAILS = {
+    "cross_origin": "A page of https://elsewhere.example asked for this change.",
+    "not_signed_in": "The token is unknown, was revoked, or has expired.",
+    "scope_too_small": "This needs the scope admin; the token 'ci' has submit.",
+    "too_many_requests": "Too many requests from 192.0.2.7.",
+    "unknown_host": "'elsewhere.example' is no name of this server.",
     "database_unavailable": "The database postgresql://t:***@db/tessera does not answer: connection refused",
     "busy": "The server is busy with other checks.",
     "missing_dimensions": "These dimensions of the inputs need a size: image[0], image[2].",

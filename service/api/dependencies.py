@@ -6,6 +6,8 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Path, Query, Request
 
+from service.access.access import Access
+from service.access.principal import Principal
 from service.api.event_feed import EventFeed
 from service.paging import DEFAULT_LIMIT, MAX_LIMIT
 from service.services import Services
@@ -19,6 +21,17 @@ def get_feed(request: Request) -> EventFeed:
     return cast(EventFeed, request.app.state.feed)
 
 
+def get_access(request: Request) -> Access:
+    return cast(Access, request.app.state.access)
+
+
+def get_principal(request: Request) -> Principal:
+    """Who asks; of routes that everybody may use there is none (`service.access.gate`)."""
+    return cast(Principal, request.state.principal)
+
+
+AccessDep = Annotated[Access, Depends(get_access)]
+PrincipalDep = Annotated[Principal, Depends(get_principal)]
 FeedDep = Annotated[EventFeed, Depends(get_feed)]
 ServicesDep = Annotated[Services, Depends(get_services)]
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before", max_length=500)]
@@ -29,5 +42,6 @@ ModelId = Annotated[str, Path(description="the model's id, or its first eight di
 JobId = Annotated[str, Path(description="the job's id")]
 ArtifactId = Annotated[str, Path(description="the artifact's id")]
 WebhookId = Annotated[str, Path(description="the webhook's id")]
+TokenId = Annotated[str, Path(description="the token's id, or its name")]
 TargetName = Annotated[str, Path(description="the target's name")]
 TargetKey = Annotated[str, Path(description="the target's name or fingerprint")]

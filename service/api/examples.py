@@ -44,6 +44,7 @@ _MODEL_ID = "9f2feb0f1ef425b292f2f94bcbb5b3a6e3a1f0c3e2d1b0a9f8e7d6c5b4a39281"
 _SHA256 = "3b1c0d94a7d5e2f6081726354453627180fedcba98765432100123456789abcd"
 _JOB_ID, _OTHER_JOB_ID = "01938f2e-7a3c-7c4e-9d57-2f6b1c0a9e11", "01938f31-0b52-7d19-8a44-6c1f2e3d4b5a"
 _ARTIFACT_ID, _WEBHOOK_ID = "01938f3a-51d7-7b02-a6c8-90e4f1d2c3b4", "01938e00-3c1d-7f5a-9b2e-7d6c5b4a3921"
+_TOKEN_ID = "01938e00-5b1e-7a40-8c33-0a1b2c3d4e5f"
 _FINGERPRINT, _WORKLOAD, _TASK = "3f0c5b7a91d2e846", "a1f9c3d27b5e4860", "fused_conv2d_add_relu"
 _STARTED, _MEASURED, _ENDED = "2026-11-23T10:00:00Z", "2026-11-23T10:00:41Z", "2026-11-23T10:03:12Z"
 # What a path's placeholders stand for in examples.
@@ -52,6 +53,7 @@ PATH_VALUES = {
     "job_id": _JOB_ID,
     "artifact_id": _ARTIFACT_ID,
     "webhook_id": _WEBHOOK_ID,
+    "token_id": _TOKEN_ID,
     "name": "host",
     "target": "host",
     "version": 3,
@@ -357,6 +359,27 @@ _CLEAN_UP = {
     "samples": [],
     "cost_models": [],
 }
+_TOKEN = {
+    "id": _TOKEN_ID,
+    "name": "ci",
+    "kind": "made",
+    "scope": "submit",
+    "created_at": _STARTED,
+    "expires_at": "2027-02-21T10:00:00Z",
+    "revoked_at": None,
+    "last_used_at": _MEASURED,
+}
+_NEW_TOKEN = {"name": "ci", "scope": "submit", "expires_in_s": 7_776_000}
+_CHANGE = {
+    "id": 12,
+    "at": _STARTED,
+    "who": "ci",
+    "token_id": _TOKEN_ID,
+    "address": "192.0.2.7",
+    "method": "POST",
+    "path": "/api/v1/jobs",
+    "status": 201,
+}
 _CHECKS = [
     {"name": "database", "ok": True, "detail": "revision 0012"},
     {"name": "blobs", "ok": True, "detail": ""},
@@ -446,6 +469,13 @@ EXAMPLES: dict[str, Example] = {
     "get_storage": _answers(_STORAGE),
     "set_retention": _answers(_STORAGE, request={"days": 90}),
     "clean_up_storage": _answers(_CLEAN_UP, request={"days": 30, "dry_run": True}),
+    "create_token": _answers({**_TOKEN, "last_used_at": None, "token": "tss_… (47 characters)"}, request=_NEW_TOKEN),
+    "list_tokens": _answers(_page(_TOKEN)),
+    "revoke_token": Example(),
+    "create_sign_in_link": _answers(
+        {"url": "http://127.0.0.1:8765/sign-in?code=tsl_…", "expires_at": "2026-11-23T10:10:00Z"}
+    ),
+    "list_audit": _answers(_page(_CHANGE, next_cursor="WzEyXQ")),
     "get_health": _answers({"status": "ok"}),
     "get_readiness": Example(
         answer={JSON: {"status": "ok", "checks": _CHECKS}},

@@ -1,7 +1,8 @@
-"""What every response carries, and the one kind of request that is refused before any route.
+"""What every response carries, and the requests that are refused before anybody asks whose they are.
 
 A page of another site can make a browser send requests to a server on this machine. Browsers say so in ``Origin``;
-a request that changes something is only taken from pages of this very server, or from programs, which send none.
+a request that changes something is only taken from pages of this very server, or from programs, which send none. And
+it is taken only under a name of this server (`service.access.hosts`).
 """
 
 from __future__ import annotations
@@ -9,8 +10,12 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.access.errors import CrossOrigin, UnknownHost
+from service.access.hosts import AllowedHosts
+from service.api.problems import problem_response
+from service.errors import ServiceError
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _HEADERS = {
@@ -21,32 +26,18 @@ _HEADERS = {
 
 
 class Guard:
-    """Refuses changes that pages of other origins ask for; adds the security headers."""
+    """Refuses changes that pages of other origins ask for, and names that are not ours; adds the security headers."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, hosts: AllowedHosts) -> None:
         self._app = app
+        self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        origin = headers.get("origin")
-        if (
-            origin is not None
-            and scope["method"] not in _SAFE_METHODS
-            and urlsplit(origin).netloc != headers.get("host", "")
-        ):
-            content = {
-                "type": "cross-origin",
-                "title": "Forbidden",
-                "status": 403,
-                "detail": f"A page of {origin} asked for this change.",
-                "code": "cross_origin",
-                "hint": "Use the dashboard of this server, or a program that sends no Origin header.",
-            }
-            await JSONResponse(content, status_code=403, media_type="application/problem+json")(scope, receive, send)
-            return
+        refused = self._problem(scope["method"], Headers(scope=scope))
+        answer = self._app if refused is None else problem_response(refused)
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -55,4 +46,19 @@ class Guard:
                     response.setdefault(name, value)
             await send(message)
 
-        await self._app(scope, receive, send_with_headers)
+        await answer(scope, receive, send_with_headers)
+
+    def _problem(self, method: str, headers: Headers) -> ServiceError | None:
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if not self._hosts.allow(host):
+            return UnknownHost(f"{host[:100]!r} is no name of this server.")
+        if origin is not None and method not in _SAFE_METHODS and _netloc(origin) != host:
+            return CrossOrigin(f"A page of {origin[:200]} asked for this change.")
+        return None
+
+
+def _netloc(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None

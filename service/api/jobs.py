@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Annotated, Literal
 
 import anyio
@@ -13,7 +14,16 @@ from fastapi.responses import PlainTextResponse, StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from service.api.codes import problem_responses
-from service.api.dependencies import DEFAULT_PAGE, Cursor, FeedDep, JobId, Limit, ServicesDep
+from service.api.dependencies import (
+    DEFAULT_PAGE,
+    AccessDep,
+    Cursor,
+    FeedDep,
+    JobId,
+    Limit,
+    PrincipalDep,
+    ServicesDep,
+)
 from service.api.event_feed import POLL_S, EventFeed, sse
 from service.api.files import StoredFile, file_responses
 from service.api.schemas import (
@@ -238,26 +248,32 @@ async def _existing_job(job_id: JobId, services: ServicesDep) -> str:
     response_class=EventStream,
     summary="Follow a job's events",
     description="Server-sent events as they happen, from the first one on. After a final state and its last event "
-    "comes `end`, and the stream closes. `Last-Event-ID` (or `?after=`) resumes behind that event.",
+    "comes `end`, and the stream closes. `Last-Event-ID` (or `?after=`) resumes behind that event. The stream also "
+    "ends when the token or the session is revoked or expires.",
     response_description="The stream: `event` is the kind, `id` the event's number, `data` is JSON",
     responses=problem_responses("job_not_found"),
 )
 async def stream_events(
     services: ServicesDep,
     feed: FeedDep,
+    access: AccessDep,
+    principal: PrincipalDep,
     job_id: Annotated[str, Depends(_existing_job)],
     last_event_id: Annotated[str | None, Header(description="resume behind this event; before `after`")] = None,
     after: Annotated[int, Query(ge=0, le=2**62, description="resume behind the event with this id")] = 0,
 ) -> EventStream:
     if last_event_id is not None and last_event_id.isdecimal():
         after = min(int(last_event_id), 2**62)
-    return EventStream(_events(services, feed, job_id, after=after), headers=_STREAM_HEADERS)
+    allowed = partial(access.authenticator.still_allows, principal)
+    return EventStream(_events(services, feed, job_id, after=after, allowed=allowed), headers=_STREAM_HEADERS)
 
 
-async def _events(services: Services, feed: EventFeed, job_id: str, *, after: int) -> AsyncIterator[bytes]:
+async def _events(
+    services: Services, feed: EventFeed, job_id: str, *, after: int, allowed: Callable[[], Awaitable[bool]]
+) -> AsyncIterator[bytes]:
     yield format_sse_event(retry=_RETRY_MS)
     told_at = time.monotonic()
-    while True:
+    while await allowed():
         look = await feed.look(job_id, after=after)
         if look.text:
             after, told_at = look.last_id, time.monotonic()

@@ -8,6 +8,9 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
+from service.access import policy
+from service.access.errors import CrossOrigin, NotSignedIn, ScopeTooSmall, TooManyRequests, UnknownHost
+from service.access.scopes import AccessScope
 from service.api import codes
 from service.api.examples import EXAMPLES, PATH_VALUES, Example
 from service.errors import DatabaseUnavailable, StorageFull
@@ -16,7 +19,8 @@ ADDRESS = "/api/v1/openapi.json"
 _SAFE = "get"
 _DESCRIPTION = """Tune ONNX models for a device: upload a model, start a job, follow it, download the bundle.
 
-Errors are RFC 9457 problems with a stable `code` and a `hint`. Lists are pages: `limit` says how many items, `cursor` \
+Requests carry a token: `Authorization: Bearer tss_…`. Errors are RFC 9457 problems with a stable `code` and a \
+`hint`. Lists are pages: `limit` says how many items, `cursor` \
 is the `next_cursor` of the page before. Units are in the names (`_us`, `_s`, `_bytes`); times are RFC 3339 in UTC."""
 _TAGS = {
     "models": "Uploaded ONNX files and samples, and what is known of a model before any search.",
@@ -27,7 +31,17 @@ _TAGS = {
     "cost models": "The cost model of each target: versions, rank quality, and going back.",
     "webhooks": "Addresses that are told when a job has ended.",
     "storage": "What is kept, for how long, and deleting what is outdated.",
+    "access": "Tokens: who may do what, and what they did.",
     "health": "For whoever watches the server.",
+}
+_SCHEMES = {
+    "token": {"type": "http", "scheme": "bearer", "description": "From `tessera token create`, or `POST /tokens`"},
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "tessera_8765",
+        "description": "A browser that has signed in; the number is the server's port",
+    },
 }
 # What says of a schema that some values are refused: anything beyond a plain string, or none.
 _UNCHECKED = {"type", "title", "description", "default", "anyOf", "example"}
@@ -72,6 +86,7 @@ def _name(route: APIRoute) -> str:
 
 
 def _complete(document: dict[str, Any]) -> dict[str, Any]:
+    document["components"]["securitySchemes"] = _SCHEMES
     document["security"] = []
     schemas = document["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
@@ -79,10 +94,27 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
     problem = codes.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(problem.pop("$defs"))
     schemas["Problem"] = problem
-    for method, _path, operation in operations(document):
+    for method, path, operation in operations(document):
+        _add_access(method, path, operation)
         _add_problems(method, operation)
         _add_examples(operation, EXAMPLES.get(operation["operationId"], Example()))
     return document
+
+
+def _add_access(method: str, path: str, operation: dict[str, Any]) -> None:
+    """The scope that it needs, and what the gate answers with. Its roles stand where those of OAuth would."""
+    need = policy.needed(method.upper(), path)
+    responses = operation["responses"]
+    codes.add_code(responses, UnknownHost)
+    operation["security"] = []
+    if not isinstance(need, AccessScope):
+        return
+    operation["security"] = [{name: [need.value]} for name in _SCHEMES]
+    operation["description"] += f" Needs the scope `{need.value}`."
+    codes.add_code(responses, NotSignedIn)
+    codes.add_code(responses, TooManyRequests)
+    if need is not AccessScope.READ:
+        codes.add_code(responses, ScopeTooSmall)
 
 
 def _add_problems(method: str, operation: dict[str, Any]) -> None:
@@ -96,7 +128,7 @@ def _add_problems(method: str, operation: dict[str, Any]) -> None:
     if json_body or any(_is_checked(each["schema"]) for each in operation.get("parameters", [])):
         codes.add_code(responses, "invalid_request")
     if method != _SAFE:
-        codes.add_code(responses, "cross_origin")
+        codes.add_code(responses, CrossOrigin)
         codes.add_code(responses, StorageFull)
     codes.add_code(responses, "internal_error")
     codes.add_code(responses, DatabaseUnavailable)

@@ -13,9 +13,9 @@ from fastapi_problem.error import Problem
 from fastapi_problem.handler import ExceptionHandler, add_exception_handler, new_exception_handler
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
-from service.errors import status_of
+from service.errors import ServiceError, status_of
 from tuner.errors import TesseraError
 
 _CODES = {
@@ -38,9 +38,18 @@ def problem(error: TesseraError) -> Problem:
         type_=error.code.replace("_", "-"),
         detail=error.message,
         status=status,
+        headers=dict(error.headers) if isinstance(error, ServiceError) else None,
         code=error.code,
         hint=error.hint,
         **extras,
+    )
+
+
+def problem_response(error: TesseraError) -> JSONResponse:
+    """The answer where no route, and no handler of exceptions, is reached."""
+    told = problem(error)
+    return JSONResponse(
+        told.marshal(), status_code=told.status, headers=told.headers, media_type="application/problem+json"
     )
 
 

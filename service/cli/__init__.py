@@ -35,6 +35,11 @@ _USAGE_CODES = frozenset(
         "dump_invalid",
         "database_too_new",
         "dump_too_new",
+        "token_not_found",
+        "token_exists",
+        "weak_token",
+        "access_not_set_up",
+        "data_dir_readable",
     }
 )
 _UNREACHABLE_CODES = frozenset({"server_unreachable", "database_unavailable"})

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from service import __version__
-from service.cli import bundles, db, demo, doctor, jobs, records, serve, targets, tune
+from service.cli import bundles, db, demo, doctor, jobs, records, serve, targets, token, tune
 
 app = typer.Typer(
     name="tessera",
@@ -31,6 +31,7 @@ app.add_typer(targets.app, name="targets")
 app.add_typer(targets.devices, name="devices")
 app.add_typer(records.app, name="records")
 app.add_typer(records.cost_models, name="cost-models")
+app.add_typer(token.app, name="token")
 app.add_typer(db.app, name="db")
 app.command("doctor")(doctor.doctor)
 

@@ -27,9 +27,10 @@ _STANDARD = Path("-")
 def _open(data_dir: Path | None) -> Iterator[Database]:
     require_server("tessera db")
     from service.database import Database
+    from service.ownership import make_data_dir
 
     settings = load_settings(data_dir)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    make_data_dir(settings)
     database = Database(settings.sqlalchemy_url)
     try:
         yield database

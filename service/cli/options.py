@@ -26,7 +26,10 @@ Url = Annotated[
     str | None,
     typer.Option(envvar="TESSERA_URL", help="A running server; without one, an engine runs in this process."),
 ]
-Token = Annotated[str | None, typer.Option(envvar="TESSERA_TOKEN", help="Token for that server.")]
+Token = Annotated[
+    str | None,
+    typer.Option(envvar="TESSERA_TOKEN", help="Token for that server; without one, that of the data directory."),
+]
 DataDir = Annotated[
     Path | None, typer.Option(envvar="TESSERA_DATA_DIR", help="Data directory, when no server is given.")
 ]
@@ -58,18 +61,21 @@ def load_settings(data_dir: Path | None = None, **changes: Any) -> Settings:
 def connect(url: str | None, token: str | None, data_dir: Path | None, *, runs_jobs: bool = False) -> Iterator[Client]:
     """A client of the server given, else of the one that owns the data directory, else of one in this process.
 
+    Without a token it is the one that the server wrote into the data directory: only that server is shown it.
+
     The one in this process starts jobs only with ``runs_jobs``: `jobs list` must not begin to tune.
     """
+    from service.access.local_token import read_local_token, token_for
     from service.client import Client
     from service.ownership import is_owned, wait_for_owner_url
 
+    settings = load_settings(data_dir)
     if url is not None:
-        with Client(url, token=token) as client:
+        with Client(url, token=token or token_for(url, settings)) as client:
             yield client
         return
-    settings = load_settings(data_dir)
     if is_owned(settings):
-        with Client(wait_for_owner_url(settings), token=token) as client:
+        with Client(wait_for_owner_url(settings), token=token or read_local_token(settings)) as client:
             yield client
         return
     require_server(
@@ -80,7 +86,7 @@ def connect(url: str | None, token: str | None, data_dir: Path | None, *, runs_j
 
     if not runs_jobs:
         settings = settings.model_copy(update={"max_parallel_jobs": 0})
-    with serve_embedded(settings) as embedded_url, Client(embedded_url) as client:
+    with serve_embedded(settings) as embedded_url, Client(embedded_url, token=read_local_token(settings)) as client:
         yield client
 
 

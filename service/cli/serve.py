@@ -15,6 +15,7 @@ from service.errors import DataDirInUse, ServiceError
 if TYPE_CHECKING:
     import socket
 
+    from service.access.access import Access
     from service.settings import Settings
 
 Engine = Literal["local", "ray"]
@@ -43,20 +44,26 @@ def serve(
         require_ray(settings)
     if is_owned(settings):
         raise DataDirInUse(f"A server uses {settings.data_dir} already: {owner_url(settings) or 'it is starting'}.")
-    _require_database(settings)
+    _require_usable(settings)
     with _listen(settings) as listener:
         _run(settings, listener)
 
 
-def _require_database(settings: Settings) -> None:
-    """Before anything starts: a database that is not there, or of a newer Tessera, is told in one line."""
+def _require_usable(settings: Settings) -> None:
+    """Before anything starts: a database that is not there, or of a newer Tessera, and a server that others could reach
+    without a token, are told in one line."""
+    from service.access.start_up import require_access
     from service.database import Database
-    from service.database.upgrade import read_revisions, require_known
+    from service.database.upgrade import upgrade
+    from service.ownership import make_data_dir
 
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    make_data_dir(settings)
     database = Database(settings.sqlalchemy_url)
-    require_known(read_revisions(database))
-    database.close()
+    try:
+        upgrade(database)
+        require_access(settings, database)
+    finally:
+        database.close()
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -75,12 +82,15 @@ def _listen(settings: Settings) -> socket.socket:
 def _run(settings: Settings, listener: socket.socket) -> None:
     import uvicorn
 
+    from service.access.start_up import is_loopback
     from service.app import create_app
     from service.ownership import announce
 
     address, port = listener.getsockname()[:2]
     shown = "127.0.0.1" if address in ("0.0.0.0", "::") else address
     url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+
+    app = create_app(settings)
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -92,11 +102,16 @@ def _run(settings: Settings, listener: socket.socket) -> None:
                 announce(settings, url)
                 print(f"Tessera is ready: {url}", flush=True)
                 print(f"Data: {settings.data_dir}  REST reference: {url}/docs  Stop with Ctrl-C", flush=True)
+                if is_loopback(address):  # elsewhere output goes to a log, where no secret belongs
+                    access: Access = app.state.access
+                    _invite(settings, f"{url}/sign-in?code={access.links.make(access.local_token_id)}")
 
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         log_level="warning",
         access_log=False,
+        proxy_headers=settings.trusted_proxies is not None,
+        forwarded_allow_ips=settings.trusted_proxies,
         # Without this an idle event stream would keep the server alive for ever.
         timeout_graceful_shutdown=settings.shutdown_grace_s,
     )
@@ -106,3 +121,11 @@ def _run(settings: Settings, listener: socket.socket) -> None:
     server.run([listener])
     if not server.started:
         raise typer.Exit(1)
+
+
+def _invite(settings: Settings, link: str) -> None:
+    """How a browser and curl get in. The token itself is not shown: terminals and journals keep what they show."""
+    from shlex import quote
+
+    print(f"Sign in: {link}  (once, within ten minutes; another one: tessera token link)", flush=True)
+    print(f'For curl: export TESSERA_TOKEN="$(cat {quote(str(settings.token_path))})"', flush=True)

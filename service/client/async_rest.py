@@ -80,3 +80,8 @@ class AsyncClient:
     storage = _awaited(Client.storage)
     set_retention = _awaited(Client.set_retention)
     clean_up = _awaited(Client.clean_up)
+    create_token = _awaited(Client.create_token)
+    tokens = _awaited(Client.tokens)
+    revoke_token = _awaited(Client.revoke_token)
+    create_sign_in_link = _awaited(Client.create_sign_in_link)
+    audit = _awaited(Client.audit)

@@ -8,6 +8,7 @@ from typing import Any
 
 from service.api.schemas import (
     ArtifactSchema,
+    AuditEntrySchema,
     CheckReport,
     CleanUp,
     CleanUpReport,
@@ -23,10 +24,14 @@ from service.api.schemas import (
     Retention,
     SamplesSchema,
     SigningKeySchema,
+    SignInLink,
     StorageSchema,
     TargetCreate,
     TargetSchema,
     TaskSchema,
+    TokenCreate,
+    TokenCreated,
+    TokenSchema,
     TrialSchema,
     WebhookCreate,
     WebhookCreated,
@@ -175,3 +180,21 @@ class Client(Transport):
     def clean_up(self, *, days: int, dry_run: bool = False) -> CleanUpReport:
         body = CleanUp(days=days, dry_run=dry_run).model_dump(mode="json")
         return CleanUpReport.model_validate(self._json("POST", "/storage/clean-up", json=body))
+
+    def create_token(self, request: TokenCreate) -> TokenCreated:
+        """Its ``token`` is in this answer only."""
+        body = request.model_dump(mode="json")
+        return TokenCreated.model_validate(self._json("POST", "/tokens", json=body))
+
+    def tokens(self) -> list[TokenSchema]:
+        return self._page("/tokens", TokenSchema)
+
+    def revoke_token(self, token_id: str) -> None:
+        self._checked("DELETE", f"/tokens/{token_id}")
+
+    def create_sign_in_link(self) -> SignInLink:
+        """Signs one browser in with this client's token, once."""
+        return SignInLink.model_validate(self._json("POST", "/sign-in-links"))
+
+    def audit(self, *, limit: int = 50) -> list[AuditEntrySchema]:
+        return self._page("/audit", AuditEntrySchema, limit=limit)

@@ -20,10 +20,12 @@ from typing import Any, Self
 
 from anyio.to_thread import run_sync
 
+from service.access.local_token import token_for
 from service.api.schemas import JobCreate, JobSchema, Measure, ModelSchema, TargetSchema
 from service.client.async_rest import AsyncClient
 from service.client.rest import Client
 from service.jobs.states import FINAL_STATES, JobState
+from service.settings import Settings
 from tuner.errors import TesseraError
 
 DEFAULT_URL = "http://127.0.0.1:8765"
@@ -51,16 +53,18 @@ class ExporterNotInstalled(TesseraError):
 
 
 class Tessera:
-    """A server, by its URL (else ``TESSERA_URL``, else this machine's usual one) and token (else ``TESSERA_TOKEN``).
+    """A server, by its URL (else ``TESSERA_URL``, else this machine's usual one) and token (else ``TESSERA_TOKEN``,
+    else the one that the server wrote into this user's data directory).
 
     Requests that a broken connection or a busy server swallowed are sent again, later and later, five times; a job is
     never made twice. Raises `ServerUnreachable` and `RequestFailed`, both with ``code`` and ``hint``.
     """
 
     def __init__(self, url: str | None = None, *, token: str | None = None) -> None:
+        address = url or os.environ.get("TESSERA_URL") or DEFAULT_URL
         self.client = Client(
-            url or os.environ.get("TESSERA_URL") or DEFAULT_URL,
-            token=token or os.environ.get("TESSERA_TOKEN"),
+            address,
+            token=token or os.environ.get("TESSERA_TOKEN") or token_for(address, Settings()),
             retries=_RETRIES,
         )
 

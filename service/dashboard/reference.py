@@ -139,6 +139,8 @@ def _curl(method: str, path: str, operation: dict[str, Any], base_url: str) -> s
         options = ["-N"]
     elif "application/octet-stream" in answered:
         options = ["-O", "-J"]
+    if operation["security"]:
+        options += ["-H", '"Authorization: Bearer $TESSERA_TOKEN"']
     return " ".join(["curl", *options, quote(base_url + path)])
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request, Response
 
 from service.dashboard import (
+    access_pages,
     chart_data,
     compare_page,
     cost_model_pages,
@@ -93,6 +94,7 @@ def _summary(counted: dict[JobState, int]) -> str:
     return ", ".join(parts)
 
 
+router.include_router(access_pages.router)
 router.include_router(chart_data.router)
 router.include_router(compare_page.router)
 router.include_router(cost_model_pages.router)

@@ -1,4 +1,4 @@
-"""What a service is set to: who is told about jobs, and what it keeps."""
+"""What a service is set to: who may use it, who is told about jobs, and what it keeps."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
-from service.api.schemas import WebhookCreate, WebhookCreated
+from service.access import audit, tokens
+from service.access.access import Access
+from service.access.scopes import AccessScope
+from service.api.schemas import TokenCreate, TokenCreated, WebhookCreate, WebhookCreated
 from service.dashboard.pages import PageRoute, render, services_of
-from service.errors import Invalid, status_of
+from service.database.base import now
+from service.errors import Conflict, Invalid, status_of
 from service.queries.storage import storage_use
 from service.retention.cleaning import KEPT_VERSIONS, Outdated, delete_outdated, find_outdated
 from service.retention.rule import get_retention_days, set_retention_days
@@ -18,6 +22,8 @@ from tuner.errors import TesseraError
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 _SHOWN_DELIVERIES = 10
+_SHOWN_CHANGES = 20
+_LONGEST_LIFE_DAYS = 3650
 
 
 @router.get("/settings")
@@ -66,12 +72,48 @@ def remove_webhook(request: Request, webhook_id: str) -> Response:
     return RedirectResponse("/settings", status_code=303)
 
 
-def _whole(days: str) -> int:
+@router.post("/settings/tokens")
+def add_token(
+    request: Request,
+    name: Annotated[str, Form(max_length=100)] = "",
+    scope: Annotated[AccessScope, Form()] = AccessScope.READ,
+    days: Annotated[str, Form(max_length=20)] = "",
+) -> Response:
+    """The page again, with the token itself: it is not shown a second time."""
+    try:
+        if not name.strip():
+            raise Invalid("The token has no name.", hint="Say who or what it is for, such as ci.")
+        expires_in_s = _life_s(days) if days.strip() else None
+        wanted = TokenCreate(name=name.strip(), scope=scope, expires_in_s=expires_in_s)
+        made = tokens.create_token(services_of(request).database, wanted)
+    except (Invalid, Conflict) as error:
+        return _page(request, token_error=error)
+    return _page(request, made=made)
+
+
+@router.post("/settings/tokens/{token_id}/revoke")
+def end_token(request: Request, token_id: str) -> Response:
+    tokens.revoke_token(services_of(request).database, token_id)
+    access = request.app.state.access
+    assert isinstance(access, Access)
+    access.authenticator.forget()
+    return RedirectResponse("/settings#access", status_code=303)
+
+
+def _life_s(days: str) -> float:
+    whole = _whole(days, code="invalid_request")
+    if not 1 <= whole <= _LONGEST_LIFE_DAYS:
+        hint = "Leave the days empty for one that does not expire."
+        raise Invalid(f"A token lives 1 to {_LONGEST_LIFE_DAYS} days.", hint=hint)
+    return whole * 86_400.0
+
+
+def _whole(days: str, *, code: str = "invalid_retention") -> int:
     try:
         return int(days)
     except ValueError:
         raise Invalid(
-            f"{days!r} is no whole number of days.", code="invalid_retention", hint="Write a number, for instance 90."
+            f"{days!r} is no whole number of days.", code=code, hint="Write a number, for instance 90."
         ) from None
 
 
@@ -85,6 +127,8 @@ def _page(
     outdated: Outdated | None = None,
     cleaned: Outdated | None = None,
     retention_error: TesseraError | None = None,
+    made: TokenCreated | None = None,
+    token_error: TesseraError | None = None,
 ) -> Response:
     services = services_of(request)
     webhooks = commands.list_webhooks(services.database)
@@ -103,6 +147,12 @@ def _page(
         "cleaned": cleaned,
         "retention_error": retention_error,
         "kept_versions": KEPT_VERSIONS,
+        "tokens": tokens.list_tokens(services.database),
+        "made": made,
+        "token_error": token_error,
+        "scopes": [scope.value for scope in AccessScope],
+        "changes": audit.list_audit(services.database, limit=_SHOWN_CHANGES).items,
+        "now": now(),
     }
-    wrong = error or retention_error
+    wrong = error or retention_error or token_error
     return render("settings.html", context, status=status_of(wrong) if wrong else 200, here="/settings")

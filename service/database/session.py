@@ -177,7 +177,10 @@ def _make_engine(url: URL) -> Engine:
 
 def _sqlite_engine(url: URL) -> Engine:
     engine = create_engine(
-        url, json_serializer=to_json, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}
+        url,
+        json_serializer=to_json,
+        hide_parameters=True,  # errors are logged, and some values are secrets
+        connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
     )
 
     @event.listens_for(engine, "connect")
@@ -206,6 +209,7 @@ def _postgresql_engine(url: URL) -> Engine:
         engine = create_engine(
             url,
             json_serializer=to_json,
+            hide_parameters=True,
             pool_pre_ping=True,
             pool_size=5,
             max_overflow=35,  # as many as the server has threads

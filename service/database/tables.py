@@ -312,3 +312,50 @@ class Preference(Base):
 
     key: Mapped[str] = mapped_column(String(64), primary_key=True)
     value: Mapped[Any] = mapped_column(JSON)
+
+
+class AccessToken(Base):
+    """A token that requests are made with; of its secret there is the SHA-256 (`service.access.tokens`)."""
+
+    __tablename__ = "tokens"
+    __table_args__ = (
+        CheckConstraint("kind IN ('made', 'local', 'bootstrap')", name="kind"),
+        CheckConstraint("scope IN ('read', 'submit', 'admin')", name="scope"),
+    )
+
+    id: Mapped[str] = mapped_column(_ID, primary_key=True)
+    name: Mapped[str] = mapped_column(ShownText(100))
+    kind: Mapped[str] = mapped_column(String(16))
+    scope: Mapped[str] = mapped_column(String(16))
+    secret_sha256: Mapped[str] = mapped_column(_SHA256, unique=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+
+
+class BrowserSession(Base):
+    """A browser that signed in with a token, by the SHA-256 of what its cookie holds."""
+
+    __tablename__ = "sessions"
+
+    id_sha256: Mapped[str] = mapped_column(_SHA256, primary_key=True)
+    token_id: Mapped[str] = mapped_column(ForeignKey("tokens.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime]
+
+
+class AuditEntry(Base):
+    """A change that somebody asked for. It outlives its token; ``status`` is None for a command on this machine."""
+
+    __tablename__ = "audit_entries"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: Mapped[int] = mapped_column(_RowId, primary_key=True, autoincrement=True)
+    at: Mapped[datetime] = mapped_column(default=now)
+    who: Mapped[str] = mapped_column(ShownText(100))
+    token_id: Mapped[str | None] = mapped_column(_ID)
+    address: Mapped[str] = mapped_column(ShownText(64))
+    method: Mapped[str] = mapped_column(String(16))
+    path: Mapped[str] = mapped_column(ShownText(500))
+    status: Mapped[int | None]

@@ -32,10 +32,15 @@ def python_module(name: str) -> tuple[str, ...]:
 JOB_COMMAND = python_module("service.job_process")
 
 
+# What a process that runs a model has no use for.
+_OF_THE_SERVER = frozenset({"TESSERA_BOOTSTRAP_TOKEN", "TESSERA_TOKEN"})
+
+
 def child_environment(job_id: str, extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Our environment with the job's mark, for a child that imports the packages that this process runs."""
     path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH", "")]))
-    return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", JOB_VARIABLE: job_id, **(extra or {})}
+    inherited = {name: value for name, value in os.environ.items() if name not in _OF_THE_SERVER}
+    return {**inherited, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", JOB_VARIABLE: job_id, **(extra or {})}
 
 
 def start_time(pid: int) -> float:

@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from service.app import create_app
 from service.services import Services
 from service.settings import Settings
+from tests import signed_in
 from tests.acceptance import seed
 
 CHROMIUM = Path(os.environ.get("TESSERA_TEST_CHROMIUM", "/usr/bin/chromium"))
@@ -102,7 +103,8 @@ def empty_site(tmp_path: Path) -> Iterator[Site]:
 
 @contextmanager
 def serve(data_dir: Path, *, port: int = 0) -> Iterator[tuple[str, Services]]:
-    app = create_app(Settings(data_dir=data_dir), engine=False)
+    settings = Settings(data_dir=data_dir)
+    app = create_app(settings, engine=False)
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -111,9 +113,10 @@ def serve(data_dir: Path, *, port: int = 0) -> Iterator[tuple[str, Services]]:
         assert thread.is_alive(), "the server ended while it started"
         assert time.monotonic() < deadline, "the server did not start"
         thread.join(0.02)
-    bound = server.servers[0].sockets[0].getsockname()[1]
+    url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    signed_in.remember(url, settings)
     try:
-        yield f"http://127.0.0.1:{bound}", app.state.services
+        yield url, app.state.services
     finally:
         server.should_exit = True
         thread.join(_START_TIMEOUT_S)
@@ -155,6 +158,9 @@ def open_page(
         has_touch=size == "phone",
     )
     context.set_default_timeout(15_000)
+    # As a person does it, but for the page: the browser has the session's cookie from here on.
+    signed = context.request.post("/sign-in", form={"token": signed_in.token_of(base_url)}, max_redirects=0)
+    assert signed.status == 303, signed.text()
     opened = context.new_page()
     watch.follow(opened)
     try:

@@ -19,6 +19,7 @@ from service.cli.digits import write_samples
 from service.client import Job, Tessera
 from service.embedded import serve_embedded
 from service.settings import Settings
+from tests import signed_in
 from tests.acceptance.conftest import CHROMIUM, FLAGS, SIZES, Watch, open_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,7 +110,7 @@ def filter_model(folder: Path) -> Path:
 
 
 def run(browser: Browser, url: str, folder: Path) -> None:
-    with Tessera(url) as tessera:
+    with Tessera(url, token=signed_in.token_of(url)) as tessera:
         digits = tessera.upload(EXAMPLES / "digits_cnn.onnx")
         samples = folder / "digits.npz"
         write_samples(EXAMPLES / "digits_test.npz", samples, input_name=digits.inputs[0].name, count=8)
@@ -130,14 +131,13 @@ def run(browser: Browser, url: str, folder: Path) -> None:
 
 def main() -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(prefix="tessera-screenshots-") as temporary,
-        sync_playwright() as playwright,
-        serve_embedded(Settings(data_dir=Path(temporary) / "data")) as url,
-    ):
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS))
-        run(browser, url, Path(temporary))
-        browser.close()
+    with tempfile.TemporaryDirectory(prefix="tessera-screenshots-") as temporary, sync_playwright() as playwright:
+        settings = Settings(data_dir=Path(temporary) / "data")
+        with serve_embedded(settings) as url:
+            signed_in.remember(url, settings)
+            browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS))
+            run(browser, url, Path(temporary))
+            browser.close()
 
 
 if __name__ == "__main__":

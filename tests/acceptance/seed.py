@@ -10,8 +10,6 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-import httpx2
-
 from service.api.schemas import JobCreate
 from service.jobs import queue
 from service.jobs.artifacts import Shelf, store_artifacts, store_schedules
@@ -21,6 +19,7 @@ from service.services import Services
 from service.signing import SUFFIX, sign
 from service.stores import DatabaseCostModelStore, DatabaseRecordStore, JobReporter
 from tests import models as onnx_models
+from tests import signed_in
 from tests.service.tuning import claimed
 from tuner.cost_model_store import HeldOutPoint, StoredCostModel
 from tuner.events import (
@@ -58,7 +57,7 @@ UNTUNED_US, ONNXRUNTIME_US = 180_000.0, 9_100.0
 
 def upload(url: str, path: Path) -> str:
     """Uploads a file over REST; returns the model's id."""
-    answer = httpx2.post(f"{url}/api/v1/models", params={"filename": path.name}, content=path.read_bytes())
+    answer = signed_in.post(f"{url}/api/v1/models", params={"filename": path.name}, content=path.read_bytes())
     answer.raise_for_status()
     return str(answer.json()["id"])
 

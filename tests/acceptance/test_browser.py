@@ -17,11 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx2
 import psutil
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from service.settings import Settings
+from tests import signed_in
 from tests.acceptance.conftest import RESULTS, Watch, open_page
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -47,7 +48,9 @@ def server(tmp_path: Path) -> Iterator[str]:
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
     try:
-        yield _ready_url(process)
+        url = _ready_url(process)
+        signed_in.remember(url, Settings(data_dir=tmp_path / "data"))
+        yield url
     finally:
         children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         process.terminate()
@@ -136,10 +139,10 @@ def _watch_points(page: Page, folder: Path) -> list[int]:
 
 
 def _check_tasks(server: str, job_id: str) -> None:
-    roofline = httpx2.get(f"{server}/api/v1/jobs/{job_id}").json()["roofline"]
+    roofline = signed_in.get(f"{server}/api/v1/jobs/{job_id}").json()["roofline"]
     assert roofline["peak_gflops"] > 1
     assert roofline["bandwidth_gb_s"] > 0.1
-    tasks = httpx2.get(f"{server}/api/v1/jobs/{job_id}/tasks").json()["items"]
+    tasks = signed_in.get(f"{server}/api/v1/jobs/{job_id}/tasks").json()["items"]
     measured = [task for task in tasks if task["best_us"] is not None]
     assert measured
     for task in measured:
@@ -150,7 +153,7 @@ def _check_tasks(server: str, job_id: str) -> None:
 
 
 def _check_bundle(server: str, job_id: str, bundle: Path) -> None:
-    artifacts = httpx2.get(f"{server}/api/v1/jobs/{job_id}/artifacts").json()["items"]
+    artifacts = signed_in.get(f"{server}/api/v1/jobs/{job_id}/artifacts").json()["items"]
     told = next(artifact for artifact in artifacts if artifact["kind"] == "bundle")
     assert bundle.name == told["filename"]
     assert hashlib.sha256(bundle.read_bytes()).hexdigest() == told["sha256"]

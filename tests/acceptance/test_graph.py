@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx2
 import numpy as np
 import onnx
 import pytest
@@ -16,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from service.dashboard import netron
 from tests import models as onnx_models
+from tests import signed_in
 from tests.acceptance import seed
 from tests.acceptance.conftest import RESULTS, SIZES, Site, Watch, open_page
 
@@ -29,7 +29,7 @@ def published(site: Site) -> Iterator[tuple[str, onnx.ModelProto]]:
     path = LIGHT / "light_squeezenet.onnx"
     model_id = seed.upload(site.url, path)
     yield model_id, onnx.load(path)
-    httpx2.delete(f"{site.url}/api/v1/models/{model_id}").raise_for_status()
+    signed_in.delete(f"{site.url}/api/v1/models/{model_id}").raise_for_status()
 
 
 def operators(page: Page) -> Counter[str]:
@@ -140,28 +140,28 @@ def test_without_scripts_the_file_is_offered(site: Site, browser: Browser, watch
 def test_netrons_modules_find_each_other_and_its_host_is_not_served(site: Site) -> None:
     folder = f"{site.url}/netron/{netron.version()}"
     for name in netron.FILES:
-        answer = httpx2.get(f"{folder}/{name}", headers={"Accept-Encoding": "gzip"})
+        answer = signed_in.get(f"{folder}/{name}", headers={"Accept-Encoding": "gzip"})
         assert (answer.status_code, answer.headers["content-encoding"]) == (200, "gzip")
         assert "immutable" in answer.headers["cache-control"]
         assert answer.headers["content-security-policy"].startswith("default-src 'self';")
-        assert httpx2.get(f"{folder}/{name}", headers={"Accept-Encoding": "identity"}).text == answer.text
+        assert signed_in.get(f"{folder}/{name}", headers={"Accept-Encoding": "identity"}).text == answer.text
         asked = set(re.findall(r"(?:from |import\()'\./([\w.-]+)'", answer.text)) if name.endswith(".js") else set()
         assert asked <= netron.FILES, name
     for name in ("index.html", "browser.js", "server.py", "__init__.py", "..%2Fpyproject.toml"):
-        assert httpx2.get(f"{folder}/{name}").status_code == 404
-    assert httpx2.get(f"{site.url}/netron/0.0.0/view.js").status_code == 404
+        assert signed_in.get(f"{folder}/{name}").status_code == 404
+    assert signed_in.get(f"{site.url}/netron/0.0.0/view.js").status_code == 404
 
 
 def test_only_the_graph_has_a_policy_and_files_of_its_own(site: Site) -> None:
     model = f"{site.url}/models/{site.models['convolutional']}"
-    policy = httpx2.get(f"{model}/graph").headers["content-security-policy"]
+    policy = signed_in.get(f"{model}/graph").headers["content-security-policy"]
     assert policy.startswith("default-src 'self';")
     assert re.findall(r"[\w-]+ [^;]*(?:unsafe|data:|https?:|\*)[^;]*", policy) == [
         "style-src-attr 'unsafe-inline'",
         "img-src 'self' data:",
     ]
     for address in (model, f"{site.url}/models", site.url):
-        answer = httpx2.get(address)
+        answer = signed_in.get(address)
         assert "unsafe" not in answer.headers["content-security-policy"]
         assert not re.search(r"/netron/|graph\.(js|css)", answer.text), "other pages stay as light as they were"
 
@@ -204,5 +204,5 @@ def test_a_model_in_use_stays_and_one_without_jobs_goes(site: Site, browser: Bro
         page.get_by_role("button", name="Delete model").click()
         expect(page.get_by_role("heading", name="Models")).to_be_visible()
         expect(page.locator("main")).not_to_contain_text("light_zfnet512")
-    assert httpx2.get(f"{site.url}/models/{unused}").status_code == 404
+    assert signed_in.get(f"{site.url}/models/{unused}").status_code == 404
     watch.assert_clean()

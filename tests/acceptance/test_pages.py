@@ -31,6 +31,7 @@ PAGES = (
     "/jobs/{running}/tasks/task1",
     "/jobs/{cancelled}/tasks/task9",
     "/settings",
+    "/sign-in?next=/models",
     "/docs",
     "/records",
     "/records?target=raspberry-pi-4&which=all",

@@ -6,10 +6,10 @@ import hashlib
 import re
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from service.dashboard.pages import STATIC_DIR
+from tests import signed_in
 from tests.acceptance.conftest import Site
 
 VENDOR = STATIC_DIR / "vendor"
@@ -42,7 +42,7 @@ def test_templates_have_nothing_inline_and_nothing_foreign(path: Path) -> None:
 
 def test_pages_carry_a_strict_policy_and_are_not_stored(site: Site) -> None:
     for path in ("/", "/new", "/jobs/none", f"/jobs/{site.jobs['running']}"):
-        headers = httpx2.get(site.url + path).headers
+        headers = signed_in.get(site.url + path).headers
         assert headers["content-security-policy"].startswith("default-src 'self';")
         assert "unsafe" not in headers["content-security-policy"]
         assert headers["cache-control"] == "no-store"
@@ -51,6 +51,6 @@ def test_pages_carry_a_strict_policy_and_are_not_stored(site: Site) -> None:
 
 def test_changes_asked_for_by_other_sites_are_refused(site: Site) -> None:
     url = f"{site.url}/jobs/{site.jobs['running']}/cancel"
-    answer = httpx2.post(url, headers={"Origin": "https://elsewhere.example"})
+    answer = signed_in.post(url, headers={"Origin": "https://elsewhere.example"})
     assert answer.status_code == 403
-    assert httpx2.get(f"{site.url}/api/v1/jobs/{site.jobs['running']}").json()["state"] == "running"
+    assert signed_in.get(f"{site.url}/api/v1/jobs/{site.jobs['running']}").json()["state"] == "running"

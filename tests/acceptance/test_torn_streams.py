@@ -20,6 +20,7 @@ from service.queries.jobs import list_events
 from service.queries.trials import list_trials
 from service.services import Services
 from service.stores import JobReporter
+from tests import signed_in
 from tests.acceptance import seed
 from tests.acceptance.conftest import Site, Watch, open_page, serve
 from tests.acceptance.cutting import cutting
@@ -114,6 +115,7 @@ def test_a_page_has_every_point_of_a_stream_that_is_cut_fifty_times(
     services = empty_site.services
     job = start(services, seed.upload(empty_site.url, convolutional_model))
     with cutting(port_of(empty_site.url), cuts=CUTS, seed=11) as cutter:
+        signed_in.also_at(cutter.url, empty_site.url)
         watch = Watch(host=urlsplit(cutter.url).netloc, expected=BROKEN)
         with open_page(browser, watch, base_url=cutter.url) as page:
             page.goto(f"/jobs/{job}")
@@ -139,7 +141,9 @@ def test_a_client_has_every_event_of_a_stream_that_is_cut_fifty_times(
 ) -> None:
     services = empty_site.services
     job = start(services, seed.upload(empty_site.url, convolutional_model))
-    with cutting(port_of(empty_site.url), cuts=CUTS, seed=12) as cutter, Tessera(cutter.url) as tessera:
+    token = signed_in.token_of(empty_site.url)
+    cut = cutting(port_of(empty_site.url), cuts=CUTS, seed=12)
+    with cut as cutter, Tessera(cutter.url, token=token) as tessera:
         watched = tessera.job(job)
         with tuning(services, job, cutter.done):
             events = list(watched.watch())
@@ -155,7 +159,7 @@ def test_a_client_waits_for_a_server_that_is_started_again(tmp_path: Path, convo
     url, services = first.enter_context(serve(tmp_path / "data"))
     job = start(services, seed.upload(url, convolutional_model))
     events: list[tuple[str, dict[str, Any]]] = []
-    with Tessera(url) as tessera:
+    with Tessera(url, token=signed_in.token_of(url)) as tessera:
         watched = tessera.job(job)
         begun = threading.Event()
 

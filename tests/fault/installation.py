@@ -19,6 +19,7 @@ import psutil
 
 from service.database import Database
 from service.settings import Settings
+from tests import signed_in
 from tests.fault.cut import Proxy
 from tests.service.ray_cluster import RayCluster, RayNode, ray_cluster, ray_environment
 from tests.tuner.measure.boards import free_port
@@ -60,6 +61,7 @@ class Installation:
         while True:
             with contextlib.suppress(httpx2.HTTPError):
                 if httpx2.get(f"{self.url}/readyz", trust_env=False).status_code == 200:
+                    signed_in.remember(self.url, self.settings)
                     return
             assert time.monotonic() < deadline, self._log.read_text()[-3000:]
             time.sleep(0.2)

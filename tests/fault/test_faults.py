@@ -28,7 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.database.tables import Job, JobEvent, TrialRecord
 from service.errors import ServiceError
 from service.signing import check_signature
-from tests import models
+from tests import models, signed_in
 from tests.fault.installation import Installation, on_a_cluster, on_one_machine
 from tests.service.test_engine import job_processes, processes_of
 from tuner.bundle import unpack_bundle
@@ -189,11 +189,11 @@ def survives(case: Case, installation: Installation, model: Path, tmp_path: Path
 
 
 def submit(installation: Installation, model: Path, *, seed: int) -> str:
-    sent = httpx2.post(
+    sent = signed_in.post(
         f"{installation.url}/api/v1/models?filename=two.onnx", content=model.read_bytes(), trust_env=False
     )
     body = {"model_id": sent.json()["id"], "trials": TRIALS, "seed": seed}
-    made = httpx2.post(f"{installation.url}/api/v1/jobs", json=body, trust_env=False)
+    made = signed_in.post(f"{installation.url}/api/v1/jobs", json=body, trust_env=False)
     assert made.status_code == 201, made.text
     return str(made.json()["id"])
 
@@ -230,7 +230,7 @@ def ended(installation: Installation, job_id: str) -> dict[str, Any]:
     deadline = time.monotonic() + _ENDS_WITHIN_S
     while True:
         with contextlib.suppress(httpx2.HTTPError):
-            answer = httpx2.get(f"{installation.url}/api/v1/jobs/{job_id}", trust_env=False)
+            answer = signed_in.get(f"{installation.url}/api/v1/jobs/{job_id}", trust_env=False)
             if answer.status_code == 200:
                 job: dict[str, Any] = answer.json()
                 if job["state"] in ("succeeded", "failed", "cancelled"):
@@ -242,12 +242,12 @@ def ended(installation: Installation, job_id: str) -> dict[str, Any]:
 def verify(installation: Installation, job_id: str, folder: Path) -> None:
     """The bundle is whole, signed, and right when it is run."""
     installation.wait_until_ready()
-    answer = httpx2.get(f"{installation.url}/api/v1/jobs/{job_id}/artifacts", trust_env=False)
+    answer = signed_in.get(f"{installation.url}/api/v1/jobs/{job_id}/artifacts", trust_env=False)
     by_kind = {each["kind"]: each for each in answer.json()["items"]}
     assert set(by_kind) >= {"bundle", "signature", "manifest", "records"}
     content = {}
     for kind in ("bundle", "signature"):
-        got = httpx2.get(
+        got = signed_in.get(
             f"{installation.url}/api/v1/artifacts/{by_kind[kind]['id']}/download", trust_env=False, timeout=30
         )
         assert got.status_code == 200, got.text

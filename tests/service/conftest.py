@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import logging
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +14,6 @@ from typing import TypeVar
 
 import pytest
 from fastapi import FastAPI
-from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
 from service.app import create_app
@@ -24,6 +26,7 @@ from tests.service import contract
 from tests.service.fake_job import BEHAVIOUR
 from tests.service.postgresql import PostgresqlServer, postgresql_server, text_of
 from tests.service.ray_cluster import RayCluster, ray_cluster, ray_environment
+from tests.signed_in import TestClient
 
 ROOT = Path(__file__).resolve().parents[2]
 FAKE_JOB = (sys.executable, str(Path(__file__).with_name("fake_job.py")))
@@ -34,6 +37,8 @@ ON_BOTH_DATABASES = frozenset(
         "test_database",
         "test_jobs_api",
         "test_metrics",
+        "test_audit",
+        "test_tokens",
         "test_record_stores",
         "test_records_page",
         "test_reporter",
@@ -73,6 +78,26 @@ def every_answer_is_documented(monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     monkeypatch.setattr(FastAPI, "__call__", watch)
     yield
     assert found == set(), "not in the OpenAPI document"
+
+
+@pytest.fixture(autouse=True)
+def no_secret_is_logged() -> Iterator[None]:
+    """Not a line that anything logs in these tests has a token, a session or a sign-in code in it."""
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.addFilter(lambda record: not record.name.startswith("httpx2"))  # what a test asked for is no line of ours
+    root = logging.getLogger()
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    yield
+    root.setLevel(before)
+    root.removeHandler(handler)
+    assert secrets_in(written.getvalue()) == [], "in the log"
+
+
+def secrets_in(text: str) -> list[str]:
+    return re.findall(r"ts[snl]_[A-Za-z0-9_-]{43,}", text)
 
 
 @pytest.fixture(scope="session")

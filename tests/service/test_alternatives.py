@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from starlette.testclient import TestClient
-
 from service.api.schemas import JobCreate
 from service.jobs.commands import create_job
 from service.services import Services
 from service.stores import JobReporter
 from tests import models
 from tests.service.tuning import claimed
+from tests.signed_in import TestClient
 from tuner.events import TaskRecalled, TasksExtracted, TaskSummary
 from tuner.search.alternatives import Alternative, Use
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from starlette.testclient import TestClient
 
 from service.settings import Settings
 from tests.service.conftest import ROOT, Served, ended, start, until
 from tests.service.postgresql import PostgresqlServer, text_of
 from tests.service.test_engine import is_ready, job_pid
+from tests.signed_in import TestClient
 
 
 def commands(heading: str) -> str:

@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
-from starlette.testclient import TestClient
 
 from service.blobs import BlobStore
 from service.blobs.bucket import BucketBlobStore
 from service.errors import ServiceError, StorageUnavailable
 from tests.service.conftest import Served, ended, services_of, start
+from tests.signed_in import TestClient
 
 CONTENT = b"content" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

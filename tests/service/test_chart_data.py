@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from starlette.testclient import TestClient
 
 from service.dashboard import chart_data
 from service.services import Services
@@ -13,6 +12,7 @@ from service.stores import JobReporter
 from tests.acceptance import seed
 from tests.service.conftest import start
 from tests.service.tuning import claimed
+from tests.signed_in import TestClient
 
 TRIALS = 150
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from starlette.testclient import TestClient
 
 from service import cli, embedded
 from service.app import create_app
@@ -21,6 +20,7 @@ from service.stores import DatabaseCostModelStore, JobReporter
 from tests.acceptance import seed
 from tests.service.conftest import FAKE_JOB, services_of, start
 from tests.service.versions import POINTS, stored
+from tests.signed_in import TestClient
 from tuner.events import UntunedTaskMeasured
 
 Run = Callable[..., tuple[int, str, str]]

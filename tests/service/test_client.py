@@ -33,6 +33,7 @@ from service.client import (
     transport,
 )
 from service.settings import Settings
+from tests import signed_in
 from tests.service.conftest import FAKE_JOB
 
 T = TypeVar("T")
@@ -40,7 +41,7 @@ T = TypeVar("T")
 
 @contextmanager
 def serving(settings: Settings) -> Iterator[str]:
-    """A server on a port of its own, its jobs fakes; its URL."""
+    """A server on a port of its own, its jobs fakes; its URL. Clients find its token in the environment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -50,8 +51,12 @@ def serving(settings: Settings) -> Iterator[str]:
     thread.start()
     while not server.started:
         time.sleep(0.02)
+    address = f"http://127.0.0.1:{port}"
+    signed_in.remember(address, settings)
     try:
-        yield f"http://127.0.0.1:{port}"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TESSERA_TOKEN", signed_in.token_of(address))
+            yield address
     finally:
         server.should_exit = True
         thread.join(20)

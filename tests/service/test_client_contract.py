@@ -14,7 +14,8 @@ import httpx2
 import numpy as np
 import pytest
 
-from service.api.schemas import ArtifactSchema, JobCreate, JobSchema, ModelSchema, TargetCreate
+from service.access.scopes import AccessScope
+from service.api.schemas import ArtifactSchema, JobCreate, JobSchema, ModelSchema, TargetCreate, TokenCreate
 from service.blobs import BlobStore
 from service.client import AsyncClient, Client
 from service.database import Database
@@ -26,6 +27,7 @@ from tests.service.contract import API, Operation, faults, operation_of, operati
 from tests.service.test_client import run_apart, serving
 from tests.service.tuning import record, workload
 from tests.service.versions import FINGERPRINT, POINTS, stored
+from tests.signed_in import token_of
 
 
 @dataclass
@@ -102,6 +104,13 @@ CALLS = (
     Call("get_storage", "storage"),
     Call("set_retention", "set_retention", lambda _: (90,)),
     Call("clean_up_storage", "clean_up", options={"days": 30, "dry_run": True}),
+    Call(
+        "create_token", "create_token", lambda _: (TokenCreate(name="ci", scope=AccessScope.SUBMIT, expires_in_s=60),)
+    ),
+    Call("list_tokens", "tokens"),
+    Call("revoke_token", "revoke_token", lambda _: ("ci",)),
+    Call("create_sign_in_link", "create_sign_in_link"),
+    Call("list_audit", "audit", options={"limit": 5}),
 )
 IN_THE_DOCUMENT = tuple(each for each in operations() if each.path.startswith(API))
 
@@ -137,7 +146,7 @@ def exchanges(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     with pytest.MonkeyPatch.context() as patch:
         settings = Settings(data_dir=folder / "data")
         patch.setenv("FAKE_JOB", "succeed")
-        with serving(settings) as url, Client(url) as client:
+        with serving(settings) as url, Client(url, token=token_of(url)) as client:
             world = arrange(client, settings, folder, patch)
             heard: list[Exchange] = []
             client._http.event_hooks = {"response": [lambda response: heard.append(exchange(response))]}

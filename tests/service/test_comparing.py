@@ -8,7 +8,6 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
-from starlette.testclient import TestClient
 
 from service.api.schemas import JobBest, JobSchema, TaskSchema, TaskUse
 from service.dashboard.comparing import Compared, TaskRow, curves, task_rows, which_one
@@ -19,8 +18,9 @@ from service.stores import JobReporter
 from tests.acceptance import seed
 from tests.service.conftest import start
 from tests.service.tuning import claimed
+from tests.signed_in import TestClient
 
-ORIGIN = {"origin": "http://testserver"}
+ORIGIN = {"origin": "http://localhost"}
 
 
 @pytest.fixture

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 
-from starlette.testclient import TestClient
-
 from service.services import Services
 from service.stores import DatabaseCostModelStore
 from tests.service.versions import FINGERPRINT, POINTS, QUALITY, stored
+from tests.signed_in import TestClient
 
 
 def test_an_earlier_version_can_be_restored_and_nothing_is_lost(client: TestClient, services: Services) -> None:

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 from starlette.requests import Request
-from starlette.testclient import TestClient
 
 from service.checkup import check_up
 from service.database.tables import Job
 from service.settings import GIB, Settings
 from tests.service.conftest import Served, ended, services_of, start, until, upload
 from tests.service.test_engine import is_ready, job_pid, log_of
+from tests.signed_in import TestClient
 
 MIB = 1024**2
-ORIGIN = {"origin": "http://testserver"}
+ORIGIN = {"origin": "http://localhost"}
 Free = Callable[[int], None]
 
 

@@ -11,8 +11,19 @@ import zstandard
 from sqlalchemy import URL, MetaData, delete, select
 
 from service.database import Database
+from service.database.base import now
 from service.database.dump import dump, load
-from service.database.tables import Job, JobEvent, Model, Preference, Webhook, WebhookDelivery
+from service.database.tables import (
+    AccessToken,
+    AuditEntry,
+    BrowserSession,
+    Job,
+    JobEvent,
+    Model,
+    Preference,
+    Webhook,
+    WebhookDelivery,
+)
 from service.database.upgrade import differences, head_revision, migrate, read_revisions, upgrade
 from service.errors import ServiceError
 from service.stores import DatabaseRecordStore
@@ -48,8 +59,11 @@ def _fill(database: Database) -> None:
     with database.write() as session:
         session.add(Webhook(id="w", url="https://ci.example.com", secret="s"))
         session.add(Preference(key="retention_days", value=30))
+        session.add(AccessToken(id="t", name="ci", kind="made", scope="read", secret_sha256="0" * 64))
+        session.add(AuditEntry(who="ci", token_id="t", address="192.0.2.7", method="POST", path="/x", status=201))
         session.flush()
         session.add(WebhookDelivery(webhook_id="w", job_id="j", event="job.ended"))
+        session.add(BrowserSession(id_sha256="1" * 64, token_id="t", expires_at=now()))
         session.add_all(JobEvent(job_id="j", kind="log", data={"message": "ü", "n": n}) for n in range(1200))
         session.flush()
         session.execute(delete(JobEvent).where(JobEvent.id > 1150))

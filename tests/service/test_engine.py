@@ -11,13 +11,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from starlette.testclient import TestClient
 
 from service.database.base import now
 from service.database.tables import Job
 from service.engine.processes import JOB_VARIABLE
 from service.settings import Settings
 from tests.service.conftest import Served, ended, services_of, start, until
+from tests.signed_in import TestClient
 
 
 def processes_of(job_id: str) -> list[psutil.Process]:

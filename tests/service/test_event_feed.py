@@ -6,7 +6,6 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from starlette.testclient import TestClient
 
 from service.api import event_feed
 from service.api.event_feed import EventFeed, Look
@@ -15,6 +14,7 @@ from service.services import Services
 from service.stores import JobReporter
 from tests.service.conftest import start
 from tests.service.tuning import claimed
+from tests.signed_in import TestClient
 from tuner.events import Log
 
 

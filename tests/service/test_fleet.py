@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from starlette.testclient import TestClient
 
 from service import cli
 from service.app import create_app
@@ -21,6 +20,7 @@ from service.fleet import FleetView
 from service.settings import Settings
 from tests.service.conftest import Served, ended, start, until, upload
 from tests.service.trackers import FakeTracker, fake_tracker
+from tests.signed_in import TestClient
 from tests.tuner.measure.boards import free_port
 from tuner.measure.tracker import Tracker, TrackerError
 from tuner.targets import find_target

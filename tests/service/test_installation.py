@@ -22,6 +22,7 @@ from service.cli.installed import SERVER_MODULES, ServerNotInstalled, require_se
 from service.settings import Settings
 from tests.service.conftest import ROOT
 from tests.service.test_client import serving
+from tests.signed_in import token_of
 from tests.tuner.test_bundle import bundle, manifest, network
 
 __all__ = ["bundle", "manifest", "network"]  # fixtures
@@ -83,7 +84,18 @@ def test_help_needs_no_server(tessera: Command, command: str) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["serve", "demo", "doctor", "db check", "db upgrade", "devices serve", "jobs list", "targets list", "run x.tar.gz"],
+    [
+        "serve",
+        "demo",
+        "doctor",
+        "db check",
+        "db upgrade",
+        "token list",
+        "devices serve",
+        "jobs list",
+        "targets list",
+        "run x.tar.gz",
+    ],
 )
 def test_commands_that_need_the_server_say_so(tessera: Command, tmp_path: Path, command: str) -> None:
     done = tessera(*command.split())
@@ -152,7 +164,8 @@ def test_the_wheel_alone_is_a_client(
     monkeypatch.setenv("FAKE_JOB", "succeed")
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return child(str(client_only / "tessera"), *arguments, folder=tmp_path)
+        token = {"TESSERA_TOKEN": os.environ["TESSERA_TOKEN"]} if "TESSERA_TOKEN" in os.environ else {}
+        return child(str(client_only / "tessera"), *arguments, folder=tmp_path, **token)
 
     missing = child(str(client_only / "python"), "-c", "import fastapi", folder=tmp_path)
     assert "ModuleNotFoundError" in missing.stderr
@@ -162,7 +175,8 @@ def test_the_wheel_alone_is_a_client(
             "import sys\nfrom service.client import Tessera\nwith Tessera(sys.argv[1]) as tessera:\n"
             "    print(tessera.tune(sys.argv[2], trials=8).wait(timeout_s=60).download('bundles'))"
         )
-        done = child(str(client_only / "python"), "-c", program, url, str(model_file), folder=tmp_path)
+        python, token = str(client_only / "python"), {"TESSERA_TOKEN": token_of(url)}
+        done = child(python, "-c", program, url, str(model_file), folder=tmp_path, **token)
         assert (done.stdout, done.stderr) == ("bundles/perceptron-host.tar.gz\n", "")
         (job,) = json.loads(run("jobs", "list", "--url", url, "--json").stdout)
         assert job["state"] == "succeeded"

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from httpx2 import Response
-from starlette.testclient import TestClient
 
 from service.api.schemas import JobCreate
 from service.app import create_app
@@ -24,6 +23,7 @@ from service.settings import Settings
 from service.stores import DatabaseRecordStore, JobReporter
 from tests.service.conftest import Served, ended, services_of, start, upload
 from tests.service.tuning import claimed, record, workload
+from tests.signed_in import TestClient
 from tuner.events import Log, Progress, Stage, StageStarted, TaskRecalled, TasksExtracted, TaskSummary
 from tuner.records import FailureKind
 from tuner.search.alternatives import Use
@@ -335,7 +335,7 @@ def test_the_start_page_measures_where_it_can(client: TestClient, model_file: Pa
     model_id = upload(client, model_file)
     assert "Built without measuring" in client.get(f"/new?model={model_id}").text
     fields = {"action": "start", "target": target, "budget": "trials", "trials": "8", "seed": "0", "shape:x": "1x2"}
-    sent = client.post(f"/new/{model_id}", data=fields, headers={"origin": "http://testserver"}, follow_redirects=False)
+    sent = client.post(f"/new/{model_id}", data=fields, headers={"origin": "http://localhost"}, follow_redirects=False)
     assert sent.status_code == 303, sent.text
     (job,) = client.get("/api/v1/jobs").json()["items"]
     assert (job["target"], job["measure"]) == (target, measure)
@@ -377,7 +377,7 @@ def test_gpus_are_built_for_and_not_measured(client: TestClient, model_file: Pat
 
 def test_a_sweep_makes_one_job_for_each_target(client: TestClient, model_file: Path) -> None:
     model_id = upload(client, model_file)
-    origin = {"origin": "http://testserver"}
+    origin = {"origin": "http://localhost"}
 
     def send(also: list[str]) -> Response:
         fields = {

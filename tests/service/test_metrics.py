@@ -6,9 +6,9 @@ import json
 import re
 
 from prometheus_client.parser import text_string_to_metric_families
-from starlette.testclient import TestClient
 
 from tests.service.conftest import ROOT
+from tests.signed_in import TestClient
 
 _NAME = re.compile(r"\btessera_[a-z_]+\b")
 

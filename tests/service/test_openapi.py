@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 from openapi_spec_validator import validate
-from starlette.testclient import TestClient
 
 from service.api.codes import MEDIA_TYPE as PROBLEM
 from service.api.examples import EXAMPLES
 from tests.service.conftest import ROOT, start, upload
 from tests.service.contract import Operation, document, faults, operation_of, operations, undocumented
+from tests.signed_in import TestClient
 from tests.test_docs import ERROR_CODE
 
 # Codes that no operation of the document answers with, and where they are met.
@@ -58,11 +58,14 @@ ELSEWHERE = {
         "wrong_target",
     },
     "when a server is started": {
+        "access_not_set_up",
         "data_dir_in_use",
+        "data_dir_readable",
         "database_too_new",
         "driver_not_installed",
         "invalid_blobs_url",
         "invalid_database_url",
+        "weak_token",
     },
     "on the side of the client": {"exporter_not_installed", "job_cancelled", "server_unreachable"},
     "on pages of the dashboard": {"no_file", "page_not_found", "task_not_found", "trial_not_found"},

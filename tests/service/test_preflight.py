@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-from starlette.testclient import TestClient
 
 from service import preflight
 from service.errors import Invalid, NotFound
@@ -16,6 +15,7 @@ from service.services import Services
 from service.settings import Settings
 from tests import models
 from tests.service.conftest import upload
+from tests.signed_in import TestClient
 from tuner.errors import ModelError
 from tuner.targets import TargetSpec, host_target
 

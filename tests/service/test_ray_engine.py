@@ -8,7 +8,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from starlette.testclient import TestClient
 
 from service.engine.ray_cluster import require_ray
 from service.errors import ServiceError
@@ -16,6 +15,7 @@ from service.settings import Settings
 from tests.service.conftest import Served, ended, start, until
 from tests.service.ray_cluster import RayCluster, RayNode, ray_cluster, ray_environment
 from tests.service.test_engine import job_pid, log_of, processes_of
+from tests.signed_in import TestClient
 
 pytestmark = pytest.mark.installation
 

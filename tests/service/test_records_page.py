@@ -6,15 +6,15 @@ import re
 from pathlib import Path
 
 import pytest
-from starlette.testclient import TestClient
 
 from service.services import Services
 from service.stores import JobReporter
 from tests.acceptance import seed
 from tests.service.conftest import start
 from tests.service.tuning import claimed
+from tests.signed_in import TestClient
 
-ORIGIN = {"origin": "http://testserver"}
+ORIGIN = {"origin": "http://localhost"}
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from html import unescape
 from urllib.parse import urlsplit
 
 import pytest
-from starlette.testclient import TestClient
 
 from service.dashboard.reference import Operation, inline, read_groups
 from tests.service.contract import document, operation_of, operations
+from tests.signed_in import TestClient
 
 URL = "http://127.0.0.1:8765"
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
-from starlette.testclient import TestClient
 
 from service.database.tables import Job
 from service.queries.jobs import get_job
@@ -17,6 +16,7 @@ from service.stores import JobReporter
 from service.stores.steps import MOST_STEPS, add_step
 from tests.acceptance import seed
 from tests.service.conftest import start
+from tests.signed_in import TestClient
 from tuner.events import RooflineMeasured, TaskRecalled, TasksExtracted, TaskSummary, UntunedTaskMeasured
 from tuner.search.alternatives import Use
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sqlalchemy import select, update
-from starlette.testclient import TestClient
 
 from service.database.base import now
 from service.database.tables import Artifact, CostModel, Job, Model, Samples, TrialRecord
@@ -21,8 +20,9 @@ from service.stores import JobReporter
 from tests import models
 from tests.acceptance import seed
 from tests.service.conftest import upload
+from tests.signed_in import TestClient
 
-ORIGIN = {"origin": "http://testserver"}
+ORIGIN = {"origin": "http://localhost"}
 OLD = timedelta(days=40)
 
 

@@ -15,13 +15,13 @@ from pathlib import Path
 import httpx2
 import psutil
 import pytest
-from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.database.upgrade import head_revision
 from service.errors import DataDirInUse
 from service.settings import Settings
 from tests.service.conftest import ROOT, until, upload
+from tests.signed_in import AUTH, TestClient, remember
 
 _HEAVY = ("tvm", "onnx", "onnxruntime", "xgboost", "numpy", "scipy", "sklearn")
 _START_WITHIN_S = 2.0
@@ -40,6 +40,7 @@ def serving(data_dir: Path, **variables: str) -> Iterator[tuple[subprocess.Popen
         assert line.startswith("Tessera is ready: "), line
         url = line.split()[-1]
         assert httpx2.get(f"{url}/healthz", trust_env=False).json() == {"status": "ok"}
+        remember(url, Settings(data_dir=data_dir))
         spent = psutil.Process(server.pid).cpu_times()
         yield server, url, spent.user + spent.system
     finally:
@@ -52,7 +53,7 @@ def serving(data_dir: Path, **variables: str) -> Iterator[tuple[subprocess.Popen
 def test_the_web_process_loads_no_compiler_and_no_model_library(tmp_path: Path, model_file: Path) -> None:
     script = f"""
 import json, sys
-from starlette.testclient import TestClient
+from tests.signed_in import TestClient
 from service.app import create_app
 from service.settings import Settings
 with TestClient(create_app(Settings(data_dir={str(tmp_path / "d")!r}))) as client:
@@ -105,7 +106,7 @@ def test_the_data_is_free_again_after_a_kill(tmp_path: Path) -> None:
 def test_an_open_stream_does_not_keep_it_alive(tmp_path: Path, model_file: Path) -> None:
     with (
         serving(tmp_path, TESSERA_MAX_PARALLEL_JOBS="0") as (server, url, _took),
-        httpx2.Client(base_url=f"{url}/api/v1", trust_env=False) as http,
+        httpx2.Client(base_url=f"{url}/api/v1", auth=AUTH, trust_env=False) as http,
     ):
         model = http.post("/models", content=model_file.read_bytes()).json()
         job = http.post("/jobs", json={"model_id": model["id"]}).json()
@@ -160,21 +161,21 @@ def test_the_reference_needs_nothing_from_elsewhere(client: TestClient) -> None:
 def test_pages_of_other_sites_change_nothing(client: TestClient) -> None:
     refused = client.post("/api/v1/models", content=b"x", headers={"origin": "http://evil.example"})
     assert (refused.status_code, refused.json()["code"]) == (403, "cross_origin")
-    own = client.post("/api/v1/models", content=b"x", headers={"origin": "http://testserver"})
+    own = client.post("/api/v1/models", content=b"x", headers={"origin": "http://localhost"})
     assert own.json()["code"] == "not_onnx"
 
 
 def test_a_job_survives_a_killed_server(tmp_path: Path, model_file: Path) -> None:
     """The command of the job is real: it fails in the tuner at once on a target that it cannot build."""
     with serving(tmp_path) as (server, url, _took):
-        with httpx2.Client(base_url=f"{url}/api/v1", trust_env=False) as http:
+        with httpx2.Client(base_url=f"{url}/api/v1", auth=AUTH, trust_env=False) as http:
             model = http.post("/models", content=model_file.read_bytes()).json()
             job = http.post("/jobs", json={"model_id": model["id"], "input_shapes": {"nope": [1]}}).json()
         server.kill()
         server.wait()
         with (
             serving(tmp_path) as (_again, url, _took),
-            httpx2.Client(base_url=f"{url}/api/v1", trust_env=False) as http,
+            httpx2.Client(base_url=f"{url}/api/v1", auth=AUTH, trust_env=False) as http,
         ):
 
             def look() -> dict[str, object] | None:

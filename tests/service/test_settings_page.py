@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from starlette.testclient import TestClient
-
 from service.dashboard.figures import size
 from service.services import Services
 from service.webhooks.commands import list_deliveries, list_webhooks
 from tests.service.conftest import start
+from tests.signed_in import TestClient
 
-ORIGIN = {"origin": "http://testserver"}
+ORIGIN = {"origin": "http://localhost"}
 
 
 def test_a_webhook_comes_and_goes(client: TestClient, services: Services) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.dashboard import new_pages
@@ -19,8 +18,9 @@ from service.services import Services
 from service.settings import Settings
 from tests.service.conftest import start, upload
 from tests.service.tuning import claimed
+from tests.signed_in import TestClient
 
-ORIGIN = {"origin": "http://testserver"}
+ORIGIN = {"origin": "http://localhost"}
 FIELDS = {"target": "host", "budget": "trials", "trials": "8", "minutes": "10", "seed": "0", "memory": ""}
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from sqlalchemy import update
-from starlette.testclient import TestClient
 
 from service.dashboard.importance import knob_importance
 from service.dashboard.nest import boxes, diff
@@ -23,6 +22,7 @@ from service.stores import JobReporter
 from tests.acceptance import seed
 from tests.service.conftest import start
 from tests.service.tuning import claimed
+from tests.signed_in import TestClient
 
 SCHEDULES = json.loads(seed.SCHEDULES.read_text())
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.settings import Settings
 from tests import models
 from tests.service.conftest import services_of, start, upload
+from tests.signed_in import TestClient
 
 
 def stored_files(client: TestClient) -> list[Path]:

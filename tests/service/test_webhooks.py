@@ -15,7 +15,6 @@ from typing import Any
 import httpx2
 import pytest
 from sqlalchemy import update
-from starlette.testclient import TestClient
 
 from service.database.base import now
 from service.database.tables import WebhookDelivery
@@ -26,6 +25,7 @@ from service.webhooks.sender import RETRY_AFTER_S, WebhookSender
 from service.webhooks.signature import HEADER, is_signed, signature
 from tests.service.conftest import Served, ended, services_of, start, until
 from tests.service.tuning import claimed
+from tests.signed_in import TestClient
 
 
 @dataclass

@@ -6,6 +6,7 @@
 
 export async function refresh(url = location.href) {
   const answer = await fetch(url, { headers: { Accept: "text/html" }, cache: "no-store" });
+  if (answer.redirected) return location.reload(); // to where one signs in
   if (!answer.ok) throw new Error(`the page answered ${answer.status}`);
   patch(new DOMParser().parseFromString(await answer.text(), "text/html"));
 }

@@ -10,8 +10,14 @@ export function follow({ job, lastEvent }, listeners) {
   source.onerror = () => {
     link.textContent = "Reconnecting…";
     link.hidden = false;
-    if (source.readyState === EventSource.CLOSED) setTimeout(() => follow({ job, lastEvent }, listeners), REOPEN_MS);
+    if (source.readyState === EventSource.CLOSED) setTimeout(reopen, REOPEN_MS);
   };
+  // Where nobody is signed in any more the page itself leads to the way back in.
+  async function reopen() {
+    const page = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" }).catch(() => null);
+    if (page?.redirected) location.reload();
+    else follow({ job, lastEvent }, listeners);
+  }
   for (const [kind, listener] of Object.entries(listeners)) source.addEventListener(kind, listener);
   // The server closes the stream behind this; an open source would come back and ask again.
   source.addEventListener("end", () => source.close());
