@@ -23,7 +23,7 @@ from typing import Any, TextIO
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
-from service.engine.processes import PARENT_VARIABLE, child_environment, end_job_processes
+from service.engine.processes import PARENT_VARIABLE, child_environment, end_job_processes, start_time
 from service.engine.ray_protocol import RESOURCE_PREFIX
 
 _STARTS_WITHIN_S = 45.0
@@ -56,6 +56,7 @@ class JobActor:
                 start_new_session=True,
                 env=child_environment(job_id, {**environment, PARENT_VARIABLE: str(os.getpid())}),
             )
+        self._started_at = start_time(self._process.pid)
         threading.Thread(target=self._leave_in_the_end, daemon=True).start()
 
     def look(self, known_bytes: int | None) -> dict[str, Any]:
@@ -82,7 +83,7 @@ class JobActor:
 
     def end(self) -> bool:
         """Kill the process and all of its family; True when nothing of them is left."""
-        ended = end_job_processes(self._job_id, pid=None, started_at=None)
+        ended = end_job_processes(self._job_id, pid=self._process.pid, started_at=self._started_at)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=1)
         if ended:

@@ -50,8 +50,10 @@ class Forked:
 
     def close(self) -> None:
         """It is not asked any more."""
-        os.close(self._status)
-        self._exit_code = _DIED if self._exit_code is None else self._exit_code
+        if self._status >= 0:
+            self._exit_code = _DIED if self._exit_code is None else self._exit_code
+            os.close(self._status)
+            self._status = -1
 
 
 class ForkServer:

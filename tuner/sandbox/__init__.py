@@ -4,3 +4,8 @@
 kernel take away files (Landlock) and system calls (seccomp) before it becomes the command. Whatever that starts
 inherits all of it. `strength` says what of it this machine has.
 """
+
+from typing import Literal
+
+Mode = Literal["auto", "required", "off"]
+"""``TESSERA_SANDBOX``: what there is, all of it or nothing is run, or none of it."""

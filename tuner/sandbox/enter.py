@@ -7,11 +7,13 @@ it starts in some 40 ms. The policy is JSON (`tuner.sandbox.start.Policy`). What
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 from tuner.sandbox import landlock, seccomp, user
@@ -20,6 +22,8 @@ from tuner.sandbox.limits import Limits
 
 FAILED = 126
 _SET_PARENT_DEATH_SIGNAL, _SET_NO_NEW_PRIVILEGES = 1, 38
+# The kernel, short of memory, is to end what is confined before anything else.
+_OUT_OF_MEMORY_SCORE = "500"
 
 
 def main(arguments: list[str]) -> NoReturn:
@@ -37,6 +41,8 @@ def main(arguments: list[str]) -> NoReturn:
 def _confine(policy: dict[str, Any]) -> None:
     """The order matters: each step takes away what the ones before needed."""
     parent = os.getppid()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_OUT_OF_MEMORY_SCORE)
     if policy["own_user"]:
         user.change()
     else:

@@ -10,16 +10,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from tuner.errors import TesseraError
+from tuner.errors import SandboxUnavailable
+from tuner.sandbox import Mode, enter
 from tuner.sandbox.landlock import Rules
 from tuner.sandbox.limits import Limits
 from tuner.sandbox.strength import Strength, strength
 from tuner.sandbox.user import SANDBOX_UID
 
-Mode = Literal["auto", "required", "off"]
-
+ENTER_FAILED = enter.FAILED
 _ROOT = Path(__file__).resolve().parents[2]
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
 # The dynamic loader's and the linker's, the processor as libraries ask for it, and what a container may use of memory.
@@ -28,16 +28,6 @@ _KERNEL = ("/proc", "/sys/devices/system", "/sys/fs/cgroup/memory.max", "/dev/ur
 # What a confined process keeps of our environment: no secret of the service, no address.
 _KEPT = ("PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH")
 _KEPT_PREFIXES = ("LC_", "TVM_", "OMP_", "OPENBLAS_", "MKL_", "KMP_", "GOTO_")
-
-
-class SandboxUnavailable(TesseraError):
-    """Processes cannot be confined here as the settings want it."""
-
-    code = "sandbox_unavailable"
-    hint = (
-        "Run the service on Linux 6.2 or later with Landlock (6.12 without root), or set TESSERA_SANDBOX=auto to do with "
-        "what there is. `tessera doctor` says what is missing."
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +59,7 @@ def start(
     stdout: int | None = None,
     stderr: int | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a command in its work directory, which is there and empty, in a session of its own.
+    """Start a command in its work directory, which is there and holds nothing of others, in a session of its own.
 
     ``environment`` is added to what is kept of ours. With ``mode`` ``off`` nothing is confined, but environment and
     directory are the same. Raises `SandboxUnavailable`, and OSError as `subprocess` does.
@@ -79,7 +69,7 @@ def start(
     arguments = [shutil.which(command[0]) or command[0], *command[1:]]
     if mode != "off":
         if found.own_user:
-            os.chown(work_dir, SANDBOX_UID, SANDBOX_UID)
+            _give(work_dir)
         arguments = [*_ENTER, json.dumps(_as_json(policy, found)), *arguments]
     return subprocess.Popen(
         arguments,
@@ -91,6 +81,14 @@ def start(
         stderr=stderr,
         start_new_session=True,
     )
+
+
+def _give(folder: str) -> None:
+    """Make the confined user the owner of a folder and all that is in it."""
+    os.chown(folder, SANDBOX_UID, SANDBOX_UID)
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            os.chown(os.path.join(parent, name), SANDBOX_UID, SANDBOX_UID, follow_symlinks=False)
 
 
 def require(mode: Mode, policy: Policy | None = None) -> Strength:

@@ -40,6 +40,12 @@ class Strength:
             gaps.append("the service's processes can be signalled (Linux 6.12 is needed, or a service that runs as root)")
         return gaps
 
+    def describe(self, mode: str) -> str:
+        """What is in force with a setting of ``TESSERA_SANDBOX``, and what is missing."""
+        if mode == "off":
+            return "OFF: models run with the rights of the service (TESSERA_SANDBOX=off)"
+        return "; ".join([str(self), *self.missing])
+
     def __str__(self) -> str:
         """What is in force, in a line."""
         parts = [
