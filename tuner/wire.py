@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import socket
 import struct
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ _HEADER = struct.Struct("!II")
 _SIZE = struct.Struct("!Q")
 _MOST_BLOBS = 4
 _CHUNK_BYTES = 1 << 20
+# The escape of one half of a character, which JSON can write and nobody can store; or a part of a longer text.
+_MAYBE_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class WireError(Exception):
@@ -56,7 +59,9 @@ def receive(connection: socket.socket, *, most_bytes: int) -> Message | None:
     text = _read(connection, text_bytes)
     blobs = tuple(_read(connection, size) or b"" for size in sizes)
     try:
-        body = json.loads(text or b"", parse_constant=_no_number, parse_float=_finite)
+        body = json.loads((text or b"").decode(), parse_constant=_no_number, parse_float=_finite)
+        if _MAYBE_HALF.search(text or b""):
+            json.dumps(body, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise WireError(f"a message that is no JSON: {str(error)[:200]}") from error
     if not isinstance(body, dict):

@@ -101,7 +101,7 @@ class JobHost:
         kind, obey = answers[do]
         try:
             return obey(_parsed(kind, message), message)
-        except (KeyError, TypeError, UnicodeError, DataError) as error:
+        except (KeyError, TypeError, UnicodeError, OverflowError, DataError) as error:
             reason = str(error)[:500].encode(errors="replace").decode()
             raise ForgedResult(f"The confined process gave {do} what cannot be stored: {reason}") from error
 

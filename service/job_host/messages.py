@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 
 from service.records_exchange import RecordLine
 from tuner.events import (
@@ -31,6 +31,7 @@ _LOG_CHARACTERS = 8_000
 _LARGEST = 1e18
 _MOST_TASKS = 20_000
 _KNOBS_BYTES = 256 * 1024
+_MOST_LEVELS = 64
 _KINDS: tuple[type[Event], ...] = (
     StageStarted,
     Log,
@@ -54,9 +55,21 @@ _CHOICES = {
     "failure": {None, *FailureKind},
 }
 
+_Plain = TypeVar("_Plain")
 Outcome = Literal["improved", "no_improvement", "unmeasured"]
 Key = Annotated[str, Field(min_length=1, max_length=128)]
 Fingerprint = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+def _require_shallow(value: _Plain) -> _Plain:
+    """What is kept as it is must not be nested so deeply that it cannot be written again."""
+    level: list[object] = [value]
+    for _ in range(_MOST_LEVELS):
+        inner = [each for one in level if isinstance(one, dict) for each in one.values()]
+        level = inner + [each for one in level if isinstance(one, list | tuple) for each in one]
+        if not level:
+            return value
+    raise ValueError("nested too deeply")
 
 
 class _Said(BaseModel):
@@ -86,9 +99,34 @@ class SaidRecord(RecordLine):
     @field_validator("knobs")
     @classmethod
     def _small(cls, knobs: dict[str, Any]) -> dict[str, Any]:
+        _require_shallow(knobs)
         if len(json.dumps(knobs)) > _KNOBS_BYTES:
             raise ValueError("too many knobs")
         return knobs
+
+
+class SaidTensor(_Said):
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+    name: str = Field(max_length=4096)
+    dtype: str = Field(max_length=64)
+    shape: list[int | str | None] = Field(max_length=64)
+
+
+class SaidReport(_Said):
+    """What is known of a model before any search: pages show it."""
+
+    operators: dict[Annotated[str, Field(max_length=256)], int] = Field(max_length=10_000)
+    opset: int = Field(ge=0, lt=2**31)
+    inputs: list[SaidTensor] = Field(max_length=10_000)
+    outputs: list[SaidTensor] = Field(max_length=10_000)
+    flops: float = Field(ge=0, le=_LARGEST)
+    weights_bytes: int = Field(ge=0, le=2**62)
+    peak_activation_bytes: int = Field(ge=0, le=2**62)
+    seconds_per_100_trials: float = Field(ge=0, le=_LARGEST)
+    least_memory_bytes: int | None = Field(ge=0, le=2**62)
+    usual_memory_bytes: int | None = Field(ge=0, le=2**62)
+    safe_memory_limit_bytes: int | None = Field(ge=0, le=2**62)
 
 
 class AddWorkload(_Said):
@@ -149,22 +187,25 @@ class Emit(_Said):
             raise ValueError(f"no event: {self.kind[:32]}")
         if self.kind == Log.kind:
             self.data["message"] = str(self.data["message"])[:_LOG_CHARACTERS]
+        _require_shallow(self.data)
         for name, value in self.data.items():
             _require_possible(name, value)
+        if self.kind == Preflight.kind:
+            SaidReport.model_validate(self.data["report"])
         event: Event = _EVENTS[self.kind].validate_python(self.data)
         return event
 
 
 class Succeed(_Said):
     outcome: Outcome
-    schedules: list[dict[str, Any]] = Field(max_length=_MOST_TASKS)
+    schedules: Annotated[list[dict[str, Any]], AfterValidator(_require_shallow)] = Field(max_length=_MOST_TASKS)
 
 
 class SaidError(_Said):
     code: str = Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")
     message: str = Field(max_length=64 * 1024)
     hint: str = Field(max_length=64 * 1024)
-    details: dict[str, Any] = {}
+    details: Annotated[dict[str, Any], AfterValidator(_require_shallow)] = {}
 
 
 class Fail(_Said):

@@ -151,6 +151,9 @@ def test_a_board_is_not_waited_for_where_there_is_no_fleet() -> None:
     assert not isinstance(found, NoBoard)
 
 
+NESTED: dict[str, object] = {}
+for _ in range(300):
+    NESTED = {"in": NESTED}
 TRIAL = {"number": 1, "task": "t", "latency_us": 1.0, "failure": None, "task_best_us": 1.0, "estimated_us": None}
 RECORD = vars(record(1))
 
@@ -187,6 +190,8 @@ RECORD = vars(record(1))
         {"do": "emit", "kind": "trial", "data": {**TRIAL, "task": "t" * 10_000, "knobs": {}}},
         {"do": "emit", "kind": "trial", "data": {**TRIAL, "failure": [], "knobs": {}}},
         {"do": "emit", "kind": "trial", "data": TRIAL},
+        {"do": "emit", "kind": "preflight", "data": {"report": {"operators": 5}}},
+        {"do": "emit", "kind": "trial", "data": {**TRIAL, "knobs": NESTED}},
         {"do": "succeed", "outcome": "great", "schedules": []},
         {"do": "succeed", "outcome": "improved", "schedules": "none"},
         {"do": "fail", "kind": "refused", "error": {"code": "Not A Code", "message": "m", "hint": "h"}},
@@ -211,6 +216,8 @@ def test_what_the_tuner_would_not_say_ends_the_job(body: dict[str, object]) -> N
         b"\0\0\0\x0b\0\0\0\0" + b'{"do": NaN}',
         b"\0\0\0\x0d\0\0\0\0" + b'{"do": 1e999}',
         b"\0\1\x86\xa0\0\0\0\0" + b"[" * 100_000,
+        b"\0\0\0\x0f\0\0\0\0" + b'{"do":"\\ud800"}',
+        b"\0\0\0\x0a\0\0\0\0" + b'{"do":"\xff"}',
         b"\0\0\0\2\0\0\0\1" + b"\xff" * 8 + b"{}",
     ],
 )
