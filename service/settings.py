@@ -67,7 +67,9 @@ class Settings(BaseSettings):
         description="How what imports, compiles and runs models is confined: required, as far as possible, or off.",
     )
     job_memory_bytes: int | None = Field(
-        default=None, ge=GIB // 4, description="Private memory of one process of a job; what the machine has when unset."
+        default=None,
+        ge=GIB // 4,
+        description="Private memory of one process of a job; what the machine has when unset.",
     )
     job_disk_bytes: int = Field(default=64 * GIB, ge=GIB // 16, description="Files of a job, while it runs.")
     job_timeout_s: float = Field(

@@ -70,7 +70,7 @@ class JobHost:
             if message is None:
                 return None
             self._wait_for_turn()
-            do = message.body.pop("do", None)
+            do = str(message.body.pop("do", None))
             if do == "succeed":
                 result = _parsed(Succeed, message)
                 wire.send(connection, {})
@@ -85,8 +85,8 @@ class JobHost:
             except ConnectionError:
                 return None
 
-    def _answer(self, do: object, message: wire.Message) -> Answer:
-        answers: dict[object, tuple[type[BaseModel], Callable[[Any, wire.Message], Answer]]] = {
+    def _answer(self, do: str, message: wire.Message) -> Answer:
+        answers: dict[str, tuple[type[BaseModel], Callable[[Any, wire.Message], Answer]]] = {
             "add_workload": (AddWorkload, self._add_workload),
             "add_records": (AddRecords, self._add_records),
             "seen": (Seen, self._seen),
@@ -97,7 +97,7 @@ class JobHost:
             "emit": (Emit, self._emit),
         }
         if do not in answers:
-            raise ForgedResult(f"The confined process asked for {str(do)[:40]!r}.")
+            raise ForgedResult(f"The confined process asked for {do[:40]!r}.")
         kind, obey = answers[do]
         try:
             return obey(_parsed(kind, message), message)
@@ -146,7 +146,9 @@ class JobHost:
         model, samples = message.blobs
         if hashlib.sha256(samples).hexdigest() != given.training_set_sha256:
             raise ForgedResult("The confined process sent a training set that is not the one it names.")
-        fields = given.model_dump() | {"held_out": tuple(HeldOutPoint(**point.model_dump()) for point in given.held_out)}
+        fields = given.model_dump() | {
+            "held_out": tuple(HeldOutPoint(**point.model_dump()) for point in given.held_out)
+        }
         return {"version": self.models.save(StoredCostModel(**fields, model=model, samples=samples))}, ()
 
     def _emit(self, asked: Emit, message: wire.Message) -> Answer:
@@ -191,4 +193,3 @@ def _parsed(kind: type[_Message], message: wire.Message) -> _Message:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part)[:40] for part in first["loc"])
         raise ForgedResult(f"The confined process sent no {kind.__name__}: {where}: {first['msg'][:200]}") from error
-

@@ -20,10 +20,10 @@ from service.job_host.host import JobHost
 from service.job_host.messages import Succeed
 from service.settings import Settings
 from tuner import link, wire
+from tuner.errors import SandboxUnavailable
 from tuner.job import request_as_json
 from tuner.measure.child import usable_memory_bytes
 from tuner.measure.tracker import Tracker, TrackerError
-from tuner.errors import SandboxUnavailable
 from tuner.request import TuneRequest
 from tuner.sandbox.files import copy_tree, fresh_folder, used_bytes
 from tuner.sandbox.keeper import adopt_orphans, descendants, end_descendants, reap

@@ -9,6 +9,7 @@ from tuner.records import FailureKind, Record, Workload
 
 FINGERPRINT = "0123456789abcdef"
 
+
 def workload(number: int) -> Workload:
     return Workload(
         key=f"workload-{number}",

@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> NoReturn:
 
 def _confine(policy: dict[str, Any]) -> None:
     """The order matters: each step takes away what the ones before needed."""
-    parent = os.getppid()
+    parent = os.getppid() if policy["keeper"] else policy["parent"]
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_OUT_OF_MEMORY_SCORE)
     if policy["own_user"]:

@@ -96,20 +96,19 @@ def used_bytes(folder: Path, *, most_entries: int = _MOST_ENTRIES) -> int | None
     total, entries, waiting = 0, 0, [str(folder)]
     while waiting:
         try:
-            found = os.scandir(waiting.pop())
+            with os.scandir(waiting.pop()) as found:
+                for entry in found:
+                    entries += 1
+                    if entries > most_entries:
+                        return None
+                    with contextlib.suppress(FileNotFoundError):
+                        total += entry.stat(follow_symlinks=False).st_blocks * 512
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append(entry.path)
         except FileNotFoundError:
             continue  # removed meanwhile
         except OSError:
             return None
-        with found:
-            for entry in found:
-                entries += 1
-                if entries > most_entries:
-                    return None
-                with contextlib.suppress(FileNotFoundError):
-                    total += entry.stat(follow_symlinks=False).st_blocks * 512
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
     return total
 
 
@@ -126,10 +125,11 @@ def opened(folder: Path, name: str, *, most_bytes: int) -> Iterator[BinaryIO]:
             os.close(holder)
     except OSError as error:
         raise UntrustedFile(f"{name} cannot be opened: {error.strerror}") from error
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(descriptor)
+        raise UntrustedFile(f"{name} is no plain file")
     with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise UntrustedFile(f"{name} is no plain file")
         if found.st_nlink != 1:
             raise UntrustedFile(f"{name} has {found.st_nlink} names")
         if found.st_size > most_bytes:

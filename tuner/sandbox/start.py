@@ -104,9 +104,7 @@ def require(mode: Mode, policy: Policy | None = None) -> Strength:
 
 def scrubbed_environment(work_dir: Path) -> dict[str, str]:
     """What is kept of our environment, and what makes a Python of ours work in a directory of its own."""
-    kept = {
-        name: value for name, value in os.environ.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)
-    }
+    kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
     return {
         **kept,
         "HOME": str(work_dir),
@@ -158,4 +156,5 @@ def _as_json(policy: Policy, found: Strength) -> dict[str, Any]:
         "seccomp": found.seccomp,
         "own_user": found.own_user,
         "keeper": policy.keeper,
+        "parent": os.getpid(),
     }

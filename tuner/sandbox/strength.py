@@ -35,9 +35,13 @@ class Strength:
         if not self.seccomp:
             gaps.append("the network is not protected (no filter of system calls on this machine)")
         if self.is_root and not self.own_user:
-            gaps.append("processes are not limited (root that may not change its user: run the service as another user)")
+            gaps.append(
+                "processes are not limited (root that may not change its user: run the service as another user)"
+            )
         elif not self.is_root and self.landlock_abi < landlock.SCOPES_ABI:
-            gaps.append("the service's processes can be signalled (Linux 6.12 is needed, or a service that runs as root)")
+            gaps.append(
+                "the service's processes can be signalled (Linux 6.12 is needed, or a service that runs as root)"
+            )
         return gaps
 
     def describe(self, mode: str) -> str:

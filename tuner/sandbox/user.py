@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 # Of nobody else: Debian leaves 60000 to 64999 to packages that ask for one, of which there are few.
@@ -40,7 +41,7 @@ def can_change() -> bool:
 
 def change() -> None:
     """Become that user, with all capabilities given up but that of reading any file. Raises OSError."""
-    give_up_capabilities()
+    give_up_capabilities(but={_READ_ANY_FILE})
     libc = ctypes.CDLL(None, use_errno=True)
     _checked(libc.prctl(_SET_KEEP_CAPABILITIES, 1, 0, 0, 0), "prctl")
     os.setgroups([])
@@ -52,11 +53,12 @@ def change() -> None:
     _checked(libc.prctl(_AMBIENT, _RAISE, _READ_ANY_FILE, 0, 0), "prctl")
 
 
-def give_up_capabilities() -> None:
-    """No program that is started from here on has any, as far as root may decide that (else it has none to lose)."""
+def give_up_capabilities(*, but: Collection[int] = ()) -> None:
+    """No program that is started from here on has any (but those), as far as root may decide that (else it has none to lose)."""
     libc = ctypes.CDLL(None, use_errno=True)
     for capability in range(_LAST_CAPABILITY + 1):
-        libc.prctl(_DROP_FROM_BOUNDING_SET, capability, 0, 0, 0)
+        if capability not in but:
+            libc.prctl(_DROP_FROM_BOUNDING_SET, capability, 0, 0, 0)
 
 
 def _capabilities(which: str) -> int:

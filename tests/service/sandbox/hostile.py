@@ -63,15 +63,19 @@ class Hostile:
 
     def read(self, *paths: str) -> None:
         for path in paths:
-            self.attempt(f"read {path}", lambda path=path: os.listdir(path) if os.path.isdir(path) else open(path).read())
+            self.attempt(
+                f"read {path}", lambda path=path: os.listdir(path) if os.path.isdir(path) else open(path).read()
+            )
             self.attempt(f"write {path}", lambda path=path: os.close(os.open(path, os.O_WRONLY | os.O_APPEND)))
             self.attempt(f"truncate {path}", lambda path=path: os.truncate(path, 0))
             self.attempt(f"remove {path}", lambda path=path: os.unlink(path))
         parent = os.getppid()
-        for name in ("environ", "mem", "maps", "fd", "cwd", "root"):
+        for name in ("environ", "mem", "maps", "fd/1", "fdinfo/1", "auxv", "stack"):
             path = f"/proc/{parent}/{name}"
-            act = os.readlink if name in ("cwd", "root") else os.listdir if name == "fd" else lambda path: open(path, "rb").read(1)
-            self.attempt(f"look at the parent's {name}", lambda act=act, path=path: act(path))
+            self.attempt(f"look at the parent's {name}", lambda path=path: open(path, "rb").read(1))
+        for name in ("cwd", "root", "exe", "fd/1"):
+            path = f"/proc/{parent}/{name}"
+            self.attempt(f"follow the parent's {name}", lambda path=path: os.readlink(path))
         self.attempt("look at init's environment", lambda: open("/proc/1/environ", "rb").read(1))
 
     def plant(self, *folders: str) -> None:
@@ -241,8 +245,6 @@ class Hostile:
                 path.unlink()
             case "nonsense":
                 path.write_bytes(os.urandom(4096))
-            case "large":
-                os.truncate(path, 63 * _MIB)
             case "other_target":
                 write_bundle(self.request, target={"name": "another"})
             case "other_model":

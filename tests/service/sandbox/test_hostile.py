@@ -56,13 +56,15 @@ def test_nothing_of_others_is_read_or_written(
         attack(settings, None)
         assert code_of(job) == "build_failed"
         told = attempts(client, str(job["id"]))
-        assert len(told) == 4 * len(everything) + 7
+        assert len(told) == 4 * len(everything) + 12
         assert [name for name, what in told.items() if what == "WORKED"] == []
         assert {path: path.stat().st_size for path in places[1:3]} == before
         assert ended(client, start(client, model_file, seed=2))["state"] == "succeeded"
 
 
-def test_nothing_is_left_where_others_find_it(fake: Served, settings: Settings, model_file: Path, tmp_path: Path) -> None:
+def test_nothing_is_left_where_others_find_it(
+    fake: Served, settings: Settings, model_file: Path, tmp_path: Path
+) -> None:
     with fake("succeed") as client:
         folders = [settings.data_dir, settings.blobs_dir, settings.jobs_dir, tmp_path, Path("/tmp"), Path("/dev/shm")]
         attack(settings, f"plant {' '.join(str(path) for path in folders if path.exists())}")
@@ -119,7 +121,7 @@ def test_a_fork_bomb_ends_at_a_limit(fake: Served, settings: Settings, model_fil
         made = int(line.split()[1])
         assert 100 < made < 33_000
         assert line.endswith("EAGAIN")
-        assert processes_of(job_id) == []
+        until(lambda: not processes_of(job_id))
         attack(settings, None)
         assert ended(client, start(client, model_file, seed=1))["state"] == "succeeded"
 
@@ -153,7 +155,7 @@ def test_a_disk_is_not_filled(fake: Served, settings: Settings, model_file: Path
         attack(settings, f"disk {how}")
         job_id = start(client, model_file)
         assert code_of(ended(client, job_id)) == "job_limit_exceeded"
-        assert not settings.work_dir(job_id).exists()
+        until(lambda: not settings.work_dir(job_id).exists())
         attack(settings, None)
         assert ended(client, start(client, model_file, seed=1))["state"] == "succeeded"
 
@@ -203,7 +205,6 @@ BUNDLES = [
     "two_names",
     "missing",
     "nonsense",
-    "large",
     "other_target",
     "other_model",
     "other_files",

@@ -48,7 +48,9 @@ class Job:
                 self.found.append(error)
 
     def ended(self) -> object:
+        """What the host returned, or raised; the connection is closed then."""
         self._thread.join(20)
+        self.connection.close()
         (found,) = self.found
         return found
 
@@ -238,7 +240,6 @@ def test_a_cost_model_without_its_bytes_is_none(job: Job) -> None:
     }
     wire.send(job.connection, {"do": "save_cost_model", "given": given}, (b"model", b"other samples"))
     assert isinstance(job.ended(), ForgedResult)
-    job.found[:] = [None]
 
 
 def test_a_message_that_is_cut_off_is_a_death() -> None:

@@ -139,7 +139,7 @@ def test_no_new_privileges_and_no_capability_that_writes(work_dir: Path) -> None
     assert status == 0
     assert (found["NoNewPrivs"], found["Seccomp"]) == ("1", "2")
     assert int(found["CapEff"], 16) & ~(1 << 2) == 0  # reading any file that Landlock leaves
-    assert int(found["CapBnd"], 16) == 0 or os.geteuid() != 0
+    assert int(found["CapBnd"], 16) & ~(1 << 2) == 0 or os.geteuid() != 0
 
 
 @confined
@@ -185,7 +185,7 @@ time.sleep(600)
     assert parent.stdout is not None
     with parent:
         pid = int(parent.stdout.readline())
-        until(lambda: "time.sleep(600)" in " ".join(psutil.Process(pid).cmdline()))
+        until(lambda: psutil.Process(pid).cmdline()[1:2] == ["-c"])
         parent.kill()
     until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
 
@@ -195,7 +195,9 @@ def test_without_a_sandbox_only_folder_and_environment_are_its_own(
 ) -> None:
     (tmp_path / "other").write_text("seen")
     monkeypatch.setenv("TESSERA_SIGNING_KEY", "secret")
-    code = f"import os; print(open({str(tmp_path / 'other')!r}).read(), os.getcwd(), 'TESSERA_SIGNING_KEY' in os.environ)"
+    code = (
+        f"import os; print(open({str(tmp_path / 'other')!r}).read(), os.getcwd(), 'TESSERA_SIGNING_KEY' in os.environ)"
+    )
     assert run(code, Policy(work_dir=work_dir), "off") == (0, f"seen {work_dir} False\n")
 
 
@@ -269,9 +271,7 @@ def test_the_filter_decides_as_it_says() -> None:
     assert _interpreted(seccomp.filter_program(*x86, tcp=False), 0, arm[1], ()) == kill
 
 
-def _interpreted(
-    program: list[seccomp.Instruction], number: int, architecture: int, arguments: tuple[int, ...]
-) -> int:
+def _interpreted(program: list[seccomp.Instruction], number: int, architecture: int, arguments: tuple[int, ...]) -> int:
     words = {0: number, 4: architecture, **{16 + 8 * index: value for index, value in enumerate(arguments)}}
     at, loaded = 0, 0
     while True:
@@ -295,14 +295,23 @@ def _interpreted(
 
 
 def test_the_numbers_of_calls_are_this_kernels() -> None:
-    header = Path("/usr/include/asm-generic/unistd.h" if platform.machine() == "aarch64" else "/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
+    header = Path(
+        "/usr/include/asm-generic/unistd.h"
+        if platform.machine() == "aarch64"
+        else "/usr/include/x86_64-linux-gnu/asm/unistd_64.h"
+    )
     if not header.exists():  # with a C library that has no headers: whoever develops here has them
         return
     words = [line.split() for line in header.read_text().splitlines()]
-    numbers = {each[1].removeprefix("__NR_").removeprefix("__NR3264_"): each[2] for each in words if each[:1] == ["#define"] and len(each) > 2}
+    numbers = {
+        each[1].removeprefix("__NR_").removeprefix("__NR3264_"): each[2]
+        for each in words
+        if each[:1] == ["#define"] and len(each) > 2
+    }
     column = 1 if platform.machine() == "aarch64" else 0
     known = {**seccomp._REFUSED, **seccomp._MISSING, **{name: pair for name, (pair, _) in seccomp._OWN.items()}}
-    wrong = {name: pair[column] for name, pair in known.items() if name in numbers and str(pair[column]) != numbers[name]}
+    wrong = {
+        name: pair[column] for name, pair in known.items() if name in numbers and str(pair[column]) != numbers[name]
+    }
     assert wrong == {}
     assert len(known.keys() & numbers.keys()) > 40
-
