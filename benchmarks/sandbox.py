@@ -2,7 +2,7 @@
 
     python benchmarks/sandbox.py [--model examples/digits_cnn.onnx] [--trials 96] [--rounds 6] [--starts 12]
 
-The confined half of a job is run with ``TESSERA_SANDBOX=auto`` and ``off`` in turns, each time on empty stores in memory,
+The confined half of a job runs with ``TESSERA_SANDBOX=auto`` and ``off`` in turns, each time on new stores in memory,
 through the same messages. Of whole jobs the search is timed, from its first event to the next stage, and divided by its
 trials; of jobs whose model cannot be read, the way from the start to the answer, which has the start of the process and
 the compiler's imports in it. Which side goes first changes from round to round; medians are compared.

@@ -103,6 +103,6 @@ class SandboxUnavailable(TesseraError):
 
     code = "sandbox_unavailable"
     hint = (
-        "Run the service on Linux 6.2 or later with Landlock (6.12 without root), or set TESSERA_SANDBOX=auto to do with "
-        "what there is. `tessera doctor` says what is missing."
+        "Run the service on Linux 6.2 or later with Landlock (6.12 without root), or set TESSERA_SANDBOX=auto to do "
+        "with what there is. `tessera doctor` says what is missing."
     )

@@ -82,7 +82,7 @@ def loaded_c_library() -> tuple[str, ...]:
 
 
 def filled_cache(triple: str) -> Path | None:
-    """A folder of zig's that holds what it compiles once for a triple, for jobs to start from a copy of it; nothing of a
+    """A folder of zig's that holds what it compiles once for a triple, for jobs to begin with a copy; nothing of a
     model has a part in it. None where something else links."""
     try:
         driver = find_driver(triple)

@@ -1,4 +1,4 @@
-"""The ports of the tuner (records, cost models, events) in a process that has no database: each call is a message to the
+"""The ports of the tuner (records, cost models, events) in a process without a database: each call is a message to the
 process that has it, and its answer.
 
 What is asked for belongs to the job: its target's fingerprint, for instance, is known to the other side.

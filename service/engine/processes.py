@@ -57,7 +57,7 @@ def is_alive(pid: int, started_at: float) -> bool:
 def end_job_processes(job_id: str, *, pid: int | None, started_at: float | None, within_s: float = 4.0) -> bool:
     """Kill everything that belongs to a job; True when nothing of it is left.
 
-    The job's own process is stopped first and killed last: processes that lose their parent are handed to it, so that none
+    The job's own process is stopped first and killed last: processes that lose their parent come to it, so that none
     gets out of sight, whatever it has done to its mark. Sweeps until a look finds none: what was forked between a look
     and its kill is caught by the next one.
     """

@@ -12,8 +12,8 @@ class ForgedResult(TesseraError):
 
     code = "forged_result"
     hint = (
-        "Either Tessera has a mistake, or the model took over the process that compiled it. It was confined: nothing of "
-        "what it made was kept. Keep the model and the log, and report it (docs/security.md)."
+        "Either Tessera has a mistake, or the model took over the process that compiled it. It was confined: nothing "
+        "of what it made was kept. Keep the model and the log, and report it (docs/security.md)."
     )
 
 

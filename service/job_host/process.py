@@ -128,7 +128,7 @@ def _policy(settings: Settings, request: TuneRequest, program: Program) -> Polic
 
 
 def _ports(request: TuneRequest) -> tuple[int, ...]:
-    """Of the tracker and of boards: those that are there, and where TVM's servers listen unless they are told otherwise."""
+    """Of the tracker and of boards: those that are there, and where TVM's servers listen by default."""
     if request.fleet is None:
         return ()
     known = {board.port for board in request.fleet.fleet().of(request.target.name)}

@@ -128,9 +128,9 @@ def _refuse(name: str) -> float:
 
 
 class _Bounded:
-    """A file that is read in pieces only, and to a position at most: what an archive says of its sizes is not trusted."""
+    """A file that is read in pieces, and to a position at most: what an archive says of its sizes is not trusted."""
 
-    def __init__(self, file: IO[bytes], most_bytes: int) -> None:
+    def __init__(self, file: gzip.GzipFile, most_bytes: int) -> None:
         self._file = file
         self._most_bytes = 4 * most_bytes  # unpacked
 

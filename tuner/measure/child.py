@@ -25,7 +25,7 @@ from tuner.measure.fork_server import Forked, ForkServer
 
 _PR_SET_PDEATHSIG = 1
 # The first fork waits for the imports of the fork server: seconds on a busy machine.
-_FORKS_WITHIN_S = 60.0
+_FORKS_WITHIN_S = _STARTS_WITHIN_S = 60.0
 # How long a dead child's exit code is waited for: the fork server tells it.
 _SAYS_WITHIN_S = 5.0
 _GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -69,7 +69,7 @@ def _start(pipe: Connection, *what: Any) -> Forked:
         return fork_server.fork(_main, *what, pipe=pipe, within_s=_FORKS_WITHIN_S)
     except OSError:
         fork_server.stop()
-        return fork_server.fork(_main, *what, pipe=pipe, within_s=_FORKS_WITHIN_S)
+        return fork_server.fork(_main, *what, pipe=pipe, within_s=_STARTS_WITHIN_S)
 
 
 def usable_memory_bytes() -> int:

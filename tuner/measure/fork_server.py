@@ -1,6 +1,6 @@
 """A warm parent of measuring children: it imports TVM once and forks from there, in milliseconds.
 
-Like the standard library's ``multiprocessing.forkserver``, over one pair of connected sockets instead of a socket with a
+Like the standard library's ``multiprocessing.forkserver``, over one pair of connected sockets instead of one with a
 name, which no confined process may make (`tuner.sandbox.seccomp`). A request is one message: what to run, pickled, with
 two descriptors: the child's end of its pipe, and where its pid is written and later how it ended.
 """
@@ -131,11 +131,11 @@ def main(control_descriptor: int, preload: Sequence[str]) -> None:
     os.set_inheritable(control_descriptor, False)
     with socket.socket(fileno=control_descriptor) as control:
         while True:
-            ready = select.select([control, woken], [], [])[0]
+            ready = select.select([control.fileno(), woken], [], [])[0]
             if woken in ready:
                 os.read(woken, 4096)
                 _tell_of_the_ended(children)
-            if control in ready:
+            if control.fileno() in ready:
                 request, descriptors, *_ = socket.recv_fds(control, _MAX_REQUEST_BYTES, 2)
                 if not request:
                     return

@@ -45,8 +45,8 @@ class Limits:
 
 
 def usual_processes() -> int:
-    """More processes and threads than an honest job starts: each of its builders, one a core, may have a pool of threads
-    with one a core."""
+    """More processes and threads than an honest job starts: each of its builders, one a core, may have as many threads
+    as there are cores."""
     cores = os.cpu_count() or 1
     return min(512 + 4 * cores * cores, _HARD_CAP_PROCESSES)
 

@@ -121,7 +121,7 @@ _ENTER = (sys.executable, "-S", "-P", "-m", "tuner.sandbox.enter")
 
 
 def readable() -> tuple[str, ...]:
-    """What every program of ours reads and runs: the interpreter, installed packages, our own, the system's programs."""
+    """What every program of ours reads and runs: the interpreter, packages, our own, the system's programs."""
     packages = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
     own = [str(_ROOT / name) for name in ("tuner", "schedules")]
     libraries = [path for path in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if path]

@@ -54,7 +54,7 @@ def change() -> None:
 
 
 def give_up_capabilities(*, but: Collection[int] = ()) -> None:
-    """No program that is started from here on has any (but those), as far as root may decide that (else it has none to lose)."""
+    """No program that is started from here on has any but those; only root has some to lose, and may do this."""
     libc = ctypes.CDLL(None, use_errno=True)
     for capability in range(_LAST_CAPABILITY + 1):
         if capability not in but:

@@ -63,20 +63,19 @@ class Hostile:
 
     def read(self, *paths: str) -> None:
         for path in paths:
-            self.attempt(
-                f"read {path}", lambda path=path: os.listdir(path) if os.path.isdir(path) else open(path).read()
-            )
+            act = os.listdir if os.path.isdir(path) else _read
+            self.attempt(f"read {path}", lambda path=path, act=act: act(path))
             self.attempt(f"write {path}", lambda path=path: os.close(os.open(path, os.O_WRONLY | os.O_APPEND)))
             self.attempt(f"truncate {path}", lambda path=path: os.truncate(path, 0))
             self.attempt(f"remove {path}", lambda path=path: os.unlink(path))
         parent = os.getppid()
         for name in ("environ", "mem", "maps", "fd/1", "fdinfo/1", "auxv", "stack"):
             path = f"/proc/{parent}/{name}"
-            self.attempt(f"look at the parent's {name}", lambda path=path: open(path, "rb").read(1))
+            self.attempt(f"look at the parent's {name}", lambda path=path: _read(path))
         for name in ("cwd", "root", "exe", "fd/1"):
             path = f"/proc/{parent}/{name}"
             self.attempt(f"follow the parent's {name}", lambda path=path: os.readlink(path))
-        self.attempt("look at init's environment", lambda: open("/proc/1/environ", "rb").read(1))
+        self.attempt("look at init's environment", lambda: _read("/proc/1/environ"))
 
     def plant(self, *folders: str) -> None:
         """Leave something that others would run, or trip over."""
@@ -281,6 +280,11 @@ def _write_huge_header(path: Path) -> None:
         file.write(header.tobuf())
         for _ in range(64):
             file.write(bytes(_MIB))
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(1)
 
 
 def _ptrace(request: int, pid: int) -> None:

@@ -121,7 +121,11 @@ def forks():
 def files():
     for _ in range(100):
         os.open("/dev/null", os.O_RDONLY)
-print(tried(lambda: bytearray(600 * 2**20)), tried(lambda: open("f", "wb", 0).write(bytes(2**21)) == 2**20 and open("f", "ab", 0).write(b"x")))
+def large():
+    with open("f", "wb", 0) as file:
+        for _ in range(3):
+            file.write(bytes(2**19 + 1))
+print(tried(lambda: bytearray(600 * 2**20)), tried(large))
 print(tried(files), tried(forks), flush=True)
 while True:
     pass
@@ -176,7 +180,8 @@ def test_a_confined_process_ends_with_who_started_it(work_dir: Path) -> None:
 import sys, time
 from pathlib import Path
 from tuner.sandbox.start import Policy, start
-child = start([sys.executable, "-c", "import time; time.sleep(600)"], Policy(work_dir=Path({str(work_dir)!r})), mode="auto")
+policy = Policy(work_dir=Path({str(work_dir)!r}))
+child = start([sys.executable, "-c", "import time; time.sleep(600)"], policy, mode="auto")
 print(child.pid, flush=True)
 time.sleep(600)
 """
