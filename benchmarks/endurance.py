@@ -91,18 +91,18 @@ def running_job(settings: Settings) -> JobSchema | None:
 
 
 def job_process(command_pid: int) -> psutil.Process | None:
-    """The process of the job, a child of the command."""
+    """The process of the job that has the model, below the command."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(command_pid).children():
+        for child in psutil.Process(command_pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
-                if "service.job_process" in child.cmdline():
+                if child.cmdline()[-3:-1] == ["-m", "tuner.job"]:
                     return child
     return None
 
 
 def look_at(root: psutil.Process, job: JobSchema, seconds: float) -> Sample:
     """Memory of the job's tree; raises psutil.NoSuchProcess when the job's process has ended."""
-    servers = [child for child in root.children() if "multiprocessing.forkserver" in " ".join(child.cmdline())]
+    servers = [child for child in root.children() if "tuner.measure.fork_server" in " ".join(child.cmdline())]
     workers = {worker.pid for server in servers for worker in server.children(recursive=True)}
     sizes = {root.pid: _proportional_bytes(root)}
     for process in root.children(recursive=True):

@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import secrets
+import socket
 import statistics
 import subprocess
 import sys
@@ -41,17 +42,18 @@ from tuner.targets import host_target  # noqa: E402
 def build_host(core: int) -> Iterator[BuildHost]:
     """A build host that is kept on this core."""
     key = secrets.token_hex(32)
-    with subprocess.Popen(
-        [sys.executable, "-m", "tuner.measure.build_host", "127.0.0.1"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, KEY_VARIABLE: key, "PYTHONPATH": str(ROOT)},
-    ) as process:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tuner.measure.build_host", str(listener.fileno())],
+            stdin=subprocess.PIPE,
+            pass_fds=[listener.fileno()],
+            env={**os.environ, KEY_VARIABLE: key, "PYTHONPATH": str(ROOT)},
+        )
+    with process:
         os.sched_setaffinity(process.pid, {core})
-        assert process.stdout is not None
         try:
-            yield BuildHost(host="127.0.0.1", port=int(process.stdout.readline()), key=key)
+            yield BuildHost(host="127.0.0.1", port=port, key=key)
         finally:
             process.kill()
 

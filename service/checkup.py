@@ -26,7 +26,8 @@ from service.references import delete_unreferenced, missing, named, unreferenced
 from service.settings import Settings
 from service.signing import known_key
 from tuner.disk_space import free_bytes
-from tuner.errors import TesseraError
+from tuner.errors import SandboxUnavailable, TesseraError
+from tuner.sandbox.strength import strength
 from tuner.targets import host_target, tvm_version
 
 _ENOUGH_BYTES = 2 * 1024**3
@@ -51,6 +52,7 @@ def check_up(settings: Settings) -> Iterator[Check]:
     yield Check(name="host", detail=host_target().description)
     yield _enough("free memory", psutil.virtual_memory().available, hint="Close other programs before a large job.")
     yield _disk(settings)
+    yield _sandbox(settings)
     if settings.engine == "ray":
         yield _ray(settings)
     owned = is_owned(settings)
@@ -104,6 +106,13 @@ def _disk(settings: Settings) -> Check:
         detail = f"{short}: no job starts, and uploads are refused"
         return Check(name="free disk", ok=False, detail=detail, hint=StorageFull.hint)
     return _enough("free disk", free_bytes(settings.data_dir), hint="See what a server keeps on its page Settings.")
+
+
+def _sandbox(settings: Settings) -> Check:
+    found = strength()
+    ok = settings.sandbox == "auto" or (settings.sandbox == "required" and found.is_enough)
+    hint = "" if ok and found.is_enough else SandboxUnavailable.hint
+    return Check(name="sandbox", ok=ok, detail=found.describe(settings.sandbox), hint=hint)
 
 
 def _ray(settings: Settings) -> Check:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from service.errors import StorageFull
 from service.settings import Settings
-from tuner.disk_space import NO_SPACE, free_bytes, is_full
+from tuner.disk_space import free_bytes, had_no_space, is_full
 
 _MIB = 1024**2
 
@@ -65,16 +65,16 @@ def full_disk_is_told(folder: Path) -> Iterator[None]:
     except StorageFull:
         raise
     except Exception as error:
-        if not (_had_no_space(error) or is_full(folder)):
+        if not (had_no_space(error) or _had_none_for_blobs(error) or is_full(folder)):
             raise
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise StorageFull(f"There was no space left on a disk: {reason}") from error
 
 
-def _had_no_space(error: BaseException | None) -> bool:
-    """Whether it, or what it came from, is the operating system's error."""
+def _had_none_for_blobs(error: BaseException | None) -> bool:
+    """Whether it came from one that said so already."""
     while error is not None:
-        if isinstance(error, StorageFull) or (isinstance(error, OSError) and error.errno in NO_SPACE):
+        if isinstance(error, StorageFull):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tuner.errors import ModelError, TargetError, TesseraError
+from tuner.errors import ModelError, SandboxUnavailable, TargetError, TesseraError
 
 
 class ServiceError(TesseraError):
@@ -75,6 +75,14 @@ class DatabaseUnavailable(ServiceError):
     status = 503
     code = "database_unavailable"
     hint = "Start the database server, or check TESSERA_DATABASE_URL; nothing was lost. Then retry."
+
+
+class SandboxRequired(ServiceError):
+    """Models are not to be touched unconfined, and cannot be confined here."""
+
+    status = 503
+    code = "sandbox_unavailable"
+    hint = SandboxUnavailable.hint
 
 
 class DataDirInUse(ServiceError):

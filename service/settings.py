@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tuner.measure.tracker import Tracker
+from tuner.sandbox import Mode
 
 GIB = 1024**3
 
@@ -61,6 +62,19 @@ class Settings(BaseSettings):
     tracker: str | None = Field(
         default=None, description="HOST:PORT of TVM's RPC tracker that boards have joined; unset: none."
     )
+    sandbox: Mode = Field(
+        default="auto",
+        description="How what imports, compiles and runs models is confined: required, as far as possible, or off.",
+    )
+    job_memory_bytes: int | None = Field(
+        default=None,
+        ge=GIB // 4,
+        description="Private memory of one process of a job; what the machine has when unset.",
+    )
+    job_disk_bytes: int = Field(default=64 * GIB, ge=GIB // 16, description="Files of a job, while it runs.")
+    job_timeout_s: float = Field(
+        default=7 * 24 * 3600.0, gt=0, description="An attempt of a job that takes longer is ended, and the job fails."
+    )
     shutdown_grace_s: int = Field(default=3, ge=0, description="How long open streams may delay a stop.")
     authentication: Literal["tokens", "proxy"] = Field(
         default="tokens", description="Who asks is said by a token of ours, or was asked by a proxy in front."
@@ -100,7 +114,10 @@ class Settings(BaseSettings):
 
     def for_job_process(self) -> dict[str, str]:
         """The environment that makes a process of a job see the same database, blobs and boards."""
-        names = ("data_dir", "database_url", "blobs_url", "blob_cache_bytes", "tracker", "job_niceness")
+        names = (
+            *("data_dir", "database_url", "blobs_url", "blob_cache_bytes", "tracker", "job_niceness"),
+            *("sandbox", "job_memory_bytes", "job_disk_bytes", "job_timeout_s"),
+        )
         return {f"TESSERA_{name.upper()}": str(value) for name in names if (value := getattr(self, name)) is not None}
 
     @property

@@ -34,6 +34,8 @@ _FILES = ("README.md", "manifest.json", "records.json", "requirements.txt", "run
 _SBOM = "sbom.json"
 # Not in bundles of earlier versions; a Dockerfile only where there are images and a runtime for the device.
 _LATER_FILES = (_SBOM, "CMakeLists.txt", "Dockerfile", "run.cc")
+MEMBERS = frozenset({*_FILES, *_LATER_FILES, *_MODULES})
+"""What a bundle may hold."""
 
 # What the runtime imports, with its own dependencies; nothing else has to be on the device.
 _RUNTIME_PACKAGES = ("apache-tvm", "apache-tvm-ffi", "ml-dtypes", "numpy", "typing-extensions")
@@ -230,7 +232,7 @@ def unpack_bundle(bundle: Path, folder: Path) -> None:
     try:
         with tarfile.open(bundle, "r:gz") as archive:
             for member in archive:
-                if member.name not in (*_FILES, *_LATER_FILES, *_MODULES) or not member.isreg():
+                if member.name not in MEMBERS or not member.isreg():
                     raise BundleError(f"The bundle holds {member.name!r}, which does not belong there.")
                 source = archive.extractfile(member)
                 assert source is not None  # a plain file has content

@@ -22,3 +22,12 @@ def free_bytes(folder: Path) -> int:
 def is_full(folder: Path) -> bool:
     """Whether so little is left that what fails there may have failed for it."""
     return free_bytes(folder) < _NO_SPACE_BYTES
+
+
+def had_no_space(error: BaseException | None) -> bool:
+    """Whether it is the operating system's error, or what it came from was."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in NO_SPACE:
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -96,3 +96,13 @@ class VerificationError(TesseraError):
 
     code = "verification_failed"
     hint = "Nothing wrong was shipped. Please report the model's operators with the job's log."
+
+
+class SandboxUnavailable(TesseraError):
+    """What touches models cannot be confined here as the settings want it."""
+
+    code = "sandbox_unavailable"
+    hint = (
+        "Run the service on Linux 6.2 or later with Landlock (6.12 without root), or set TESSERA_SANDBOX=auto to do "
+        "with what there is. `tessera doctor` says what is missing."
+    )

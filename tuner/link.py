@@ -15,7 +15,8 @@ import tarfile
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache as cached
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tuner.errors import BuildError
 
 # zig compiles its C library stubs the first time that a triple is linked: 15 to 20 s on two cores.
 _TIMEOUT_S = 300
+_ZIG = "zig cc"
 _INSTRUMENT = Path(__file__).with_name("bundle_files") / "profile.c"
 
 
@@ -68,7 +70,7 @@ def find_linker(triple: str, *, fast: bool = False) -> Linker:
     return Linker(name=driver.name, command=command, libraries=("-lm",))
 
 
-@cache
+@cached
 def loaded_c_library() -> tuple[str, ...]:
     """The files of glibc that this process has loaded, its mathematical functions first; empty where it is another."""
     try:
@@ -79,6 +81,30 @@ def loaded_c_library() -> tuple[str, ...]:
     return tuple(sorted((file for file in files if file.endswith(("/libm.so.6", "/libc.so.6"))), reverse=True))
 
 
+def filled_cache(triple: str) -> Path | None:
+    """A folder of zig's that holds what it compiles once for a triple, for jobs to begin with a copy; nothing of a
+    model has a part in it. None where something else links."""
+    try:
+        driver = find_driver(triple)
+    except BuildError:
+        return None
+    if driver.name != _ZIG or "windows" in triple:
+        return None
+    folder = _cache_home() / "tessera" / triple
+    filled = folder / f"filled-{version('ziglang')}"
+    if not filled.exists():
+        with tempfile.TemporaryDirectory(prefix="link-") as made:
+            source = Path(made) / "empty.c"
+            source.write_text("int empty;\n")
+            command = [*driver.command, "-shared", "-fPIC", str(source), "-o", str(source.with_suffix(".so")), "-lm"]
+            try:
+                _run(driver.name, command, triple=triple, cache=folder)
+            except BuildError:
+                return None  # what a job links says why
+        filled.touch()
+    return folder
+
+
 def find_driver(triple: str) -> Driver:
     """The C compiler driver for a triple. Raises `BuildError` (``linker_missing``) naming what to install."""
     own = triple == host_triple()
@@ -86,7 +112,7 @@ def find_driver(triple: str) -> Driver:
     if own and path:
         return Driver(name=Path(path).name, command=(path,))
     if zig := _zig():
-        return Driver(name="zig cc", command=(zig, "cc", "-target", triple))
+        return Driver(name=_ZIG, command=(zig, "cc", "-target", triple))
     raise BuildError(
         f"There is no linker for {triple} on this machine.",
         code="linker_missing",
@@ -147,7 +173,7 @@ def export_module(executable: Any, output: Path, *, triple: str) -> None:
         executable.export_library(str(output), fcompile=link, workspace_dir=workspace)
 
 
-def _run(name: str, command: Sequence[str], *, triple: str) -> None:
+def _run(name: str, command: Sequence[str], *, triple: str, cache: Path | None = None) -> None:
     try:
         done = subprocess.run(
             command,
@@ -155,7 +181,7 @@ def _run(name: str, command: Sequence[str], *, triple: str) -> None:
             text=True,
             errors="replace",
             timeout=_TIMEOUT_S,
-            env=_environment(),
+            env=_environment(cache),
             check=False,
         )
     except subprocess.TimeoutExpired as error:
@@ -200,10 +226,10 @@ def _zig() -> str | None:
     return str(binary) if os.access(binary, os.X_OK) else None
 
 
-def _environment() -> dict[str, str]:
+def _environment(cache: Path | None = None) -> dict[str, str]:
     """zig needs a writable cache of its own; services often run without a home directory."""
     given = os.environ.get("ZIG_GLOBAL_CACHE_DIR")
-    cache = Path(given) if given else _cache_home() / "zig"
+    cache = cache or (Path(given) if given else _cache_home() / "zig")
     return {**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(cache), "ZIG_LOCAL_CACHE_DIR": str(cache)}
 
 

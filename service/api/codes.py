@@ -237,6 +237,7 @@ _DETAILS = {
     "model_invalid": "onnx.checker refuses the model: Node (fc) has input size 4 not in range [min=2, max=3].",
     "model_too_large": "The upload is larger than 2147483648 bytes.",
     "not_onnx": "This is not a whole ONNX file: it has no graph.",
+    "sandbox_unavailable": "TESSERA_SANDBOX=required, and it cannot be had here: files are not protected.",
     "queue_full": "1000 jobs wait in the queue, and no more than 1000 may.",
     "storage_unavailable": "The bucket s3://tessera/blobs cannot be used: connection refused",
     "storage_full": "There is no space left in the data directory.",

@@ -17,6 +17,7 @@ from service.database.upgrade import read_revisions
 from service.disk_guard import shortage
 from service.queries.jobs import count_jobs
 from service.services import Services
+from tuner.sandbox.strength import strength
 
 router = APIRouter(tags=["health"])
 # Without its version: the document names media types, not their parameters.
@@ -37,12 +38,12 @@ async def get_health() -> Health:
     "/readyz",
     summary="Ask whether jobs can be taken",
     description="The database is at its newest revision, blobs can be written, the data directory's disk has space, "
-    "and the engine answers.",
+    "the engine answers, and models can be confined as `TESSERA_SANDBOX` says.",
     response_description="All of it is well",
     responses={503: {"model": Ready, "description": "Not all of it: `checks` says what is wrong"}},
 )
 def get_readiness(response: Response, services: ServicesDep) -> Ready:
-    checks = [_database(services), _blobs(services), _disk(services), _engine(services)]
+    checks = [_database(services), _blobs(services), _disk(services), _sandbox(services), _engine(services)]
     ready = all(check.ok for check in checks)
     response.status_code = 200 if ready else 503
     return Ready(status="ok" if ready else "unavailable", checks=checks)
@@ -80,6 +81,11 @@ def _blobs(services: Services) -> ReadyCheck:
 def _disk(services: Services) -> ReadyCheck:
     short = shortage(services.settings)
     return ReadyCheck(name="disk", ok=short is None, detail=str(short or ""))
+
+
+def _sandbox(services: Services) -> ReadyCheck:
+    mode, found = services.settings.sandbox, strength()
+    return ReadyCheck(name="sandbox", ok=mode != "required" or found.is_enough, detail=found.describe(mode))
 
 
 def _engine(services: Services) -> ReadyCheck:

@@ -15,7 +15,7 @@ from service.api.dependencies import DEFAULT_PAGE, Cursor, Limit, ModelId, Servi
 from service.api.files import StoredFile, file_responses
 from service.api.schemas import CheckReport, CheckRequest, ModelSchema, Page, SamplesSchema
 from service.disk_guard import require_space
-from service.errors import Invalid, NotOnnx, StorageFull, StorageUnavailable, TooLarge
+from service.errors import Invalid, NotOnnx, SandboxRequired, StorageFull, StorageUnavailable, TooLarge
 from service.preflight import Busy
 from service.queries import models as queries
 from service.settings import Settings
@@ -58,6 +58,7 @@ _REFUSALS = (
     "import_failed",
     "check_timeout",
     "compiler_crashed",
+    SandboxRequired,
 )
 Filename = Annotated[str, Query(max_length=255, description="the file's name, for people")]
 

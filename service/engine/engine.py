@@ -23,6 +23,7 @@ from service.jobs.deaths import Death, settle
 from service.jobs.states import FINAL_STATES, JobState
 from service.queries.jobs import get_state
 from service.settings import Settings
+from tuner.sandbox.strength import strength
 from tuner.targets import TargetSpec
 
 # How often processes are looked at. A cancellation or a new job wakes the thread at once.
@@ -50,6 +51,8 @@ class Engine:
         self._last_tick = time.monotonic()
 
     def start(self) -> None:
+        if self._settings.sandbox == "off" or strength().missing:
+            log.warning("the sandbox of models: %s", strength().describe(self._settings.sandbox))
         self._thread = threading.Thread(target=self._run, name="tessera-engine", daemon=True)
         self._thread.start()
 

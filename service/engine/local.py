@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 
@@ -15,6 +14,8 @@ from service.fleet import FleetView
 from service.jobs import queue
 from service.jobs.deaths import Death
 from service.settings import Settings
+from tuner.sandbox.files import remove_tree
+from tuner.sandbox.strength import strength
 from tuner.targets import TargetSpec
 
 
@@ -37,7 +38,10 @@ class LocalPlacement:
         return "local"
 
     def problem(self) -> str | None:
-        return None
+        if self._settings.sandbox != "required":
+            return None
+        missing = strength().missing
+        return f"jobs cannot be confined here: {'; '.join(missing)} (TESSERA_SANDBOX=required)" if missing else None
 
     def waiting_for(self, spec: TargetSpec) -> str | None:
         return self._fleet.waiting_for(spec)
@@ -78,7 +82,7 @@ class LocalPlacement:
         return ended
 
     def clear(self, job_id: str) -> None:
-        shutil.rmtree(self._settings.work_dir(job_id), ignore_errors=True)
+        remove_tree(self._settings.work_dir(job_id))
 
     def release(self, active: Mapping[str, int]) -> None:
         """A job that ended well leaves a child to be waited for, and perhaps workers that forgot to end."""

@@ -6,10 +6,11 @@ found even when its parent is dead and it made a session of its own.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -61,17 +62,22 @@ def is_alive(pid: int, started_at: float) -> bool:
 def end_job_processes(job_id: str, *, pid: int | None, started_at: float | None, within_s: float = 4.0) -> bool:
     """Kill everything that belongs to a job; True when nothing of it is left.
 
-    Sweeps until a look finds none: what was forked between a look and its kill is caught by the next one.
+    The job's own process is stopped first and killed last: processes that lose their parent come to it, so that none
+    gets out of sight, whatever it has done to its mark. Sweeps until a look finds none: what was forked between a look
+    and its kill is caught by the next one.
     """
     deadline = time.monotonic() + within_s
+    root = _process(pid, started_at)
+    if root is not None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            root.suspend()
     while True:
-        found = False
-        for process in _processes_of(job_id, pid, started_at):
-            found = True
-            try:
+        found = _family(job_id, root)
+        if not found and root is not None:
+            found, root = [root], None
+        for process in found:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-            except psutil.NoSuchProcess:
-                continue
         if not found:
             return True
         if time.monotonic() > deadline:
@@ -79,27 +85,27 @@ def end_job_processes(job_id: str, *, pid: int | None, started_at: float | None,
         time.sleep(_SWEEP_S)
 
 
-def _processes_of(job_id: str, pid: int | None, started_at: float | None) -> Iterator[psutil.Process]:
-    seen = {os.getpid()}
-    if pid is not None and started_at is not None and is_alive(pid, started_at):
-        try:
-            root = psutil.Process(pid)
-            family = [root, *root.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            family = []
-        for process in family:
-            if _running(process) and process.pid not in seen:
-                seen.add(process.pid)
-                yield process
+def _process(pid: int | None, started_at: float | None) -> psutil.Process | None:
+    if pid is None or started_at is None or not is_alive(pid, started_at):
+        return None
+    try:
+        return psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _family(job_id: str, root: psutil.Process | None) -> list[psutil.Process]:
+    """What lives of a job but its own process: what that has started, and what carries the mark."""
+    family: dict[int, psutil.Process] = {}
+    if root is not None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family = {process.pid: process for process in root.children(recursive=True)}
     for process in psutil.process_iter():
-        if process.pid in seen:
-            continue
-        try:
-            mine = process.environ().get(JOB_VARIABLE) == job_id
-        except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
-            continue
-        if mine and _running(process):
-            yield process
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, OSError):
+            if process.pid not in family and process.environ().get(JOB_VARIABLE) == job_id:
+                family[process.pid] = process
+    others = {os.getpid(), root.pid if root is not None else None}
+    return [process for process in family.values() if process.pid not in others and _running(process)]
 
 
 def _running(process: psutil.Process) -> bool:

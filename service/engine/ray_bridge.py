@@ -18,15 +18,16 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
 from service.engine.build_hosts import told_of
-from service.engine.processes import PARENT_VARIABLE, child_environment, end_job_processes
+from service.engine.processes import PARENT_VARIABLE, child_environment, end_job_processes, start_time
 from service.engine.ray_builders import Builders
 from service.engine.ray_protocol import RESOURCE_PREFIX
+from tuner.sandbox import Mode
 
 _STARTS_WITHIN_S = 45.0
 _ANSWERS_WITHIN_S = 8.0
@@ -49,7 +50,7 @@ class JobActor:
         self._log = Path(tempfile.mkdtemp(prefix="tessera-job-")) / "job.log"
         self._told_bytes = 0
         end_job_processes(job_id, pid=None, started_at=None)  # what an earlier attempt left here
-        self._builders = Builders(job_id)
+        self._builders = Builders(job_id, cast(Mode, environment.get("TESSERA_SANDBOX", "auto")))
         told = {**environment, **told_of(self._builders.hosts), PARENT_VARIABLE: str(os.getpid())}
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
@@ -60,6 +61,7 @@ class JobActor:
                 start_new_session=True,
                 env=child_environment(job_id, told),
             )
+        self._started_at = start_time(self._process.pid)
         threading.Thread(target=self._leave_in_the_end, daemon=True).start()
 
     def look(self, known_bytes: int | None) -> dict[str, Any]:
@@ -87,7 +89,7 @@ class JobActor:
 
     def end(self) -> bool:
         """Kill the process and all of its family; True when nothing of them is left."""
-        ended = end_job_processes(self._job_id, pid=None, started_at=None)
+        ended = end_job_processes(self._job_id, pid=self._process.pid, started_at=self._started_at)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=1)
         if ended:

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import select
-import shutil
 import socket
 import subprocess
 import sys
@@ -33,6 +32,7 @@ from service.jobs.deaths import Death
 from service.jobs.queue import ActiveJob, Claim
 from service.settings import Settings
 from service.signing import private_key_pem
+from tuner.sandbox.files import remove_tree
 from tuner.targets import TargetSpec
 
 _CONNECTS_WITHIN_S = 60.0
@@ -168,7 +168,7 @@ class RayPlacement:
             return False
 
     def clear(self, job_id: str) -> None:
-        shutil.rmtree(self._settings.work_dir(job_id), ignore_errors=True)  # where a node shares our disk
+        remove_tree(self._settings.work_dir(job_id))  # where a node shares our disk
 
     def release(self, active: Mapping[str, int]) -> None:
         """Looks at the cluster too: this is called once a tick."""

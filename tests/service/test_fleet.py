@@ -93,9 +93,10 @@ def test_a_job_waits_for_its_board_and_says_so(
         assert (done["state"], done["waiting_for"]) == ("succeeded", None)
 
 
-def test_a_job_whose_boards_are_gone_waits_and_resumes(fake: Served, model_file: Path) -> None:
-    with fake("record+noboard,succeed") as client:
-        job_id = start(client, model_file)
+def test_a_job_whose_boards_are_gone_waits_and_resumes(fake: Served, tracker: FakeTracker, model_file: Path) -> None:
+    tracker.boards = [(PI, 9090)]
+    with fake("record+noboard,succeed", tracker=str(tracker.address)) as client:
+        job_id = start(client, model_file, target=PI)
         job = ended(client, job_id)
         assert (job["state"], job["attempts"], job["error"]) == ("succeeded", 2, None)
         log = " ".join(line["message"] for line in client.get(f"/api/v1/jobs/{job_id}/log").json()["items"])

@@ -38,7 +38,7 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
 
 def test_a_job_on_a_full_disk_resumes_when_there_is_space(fake: Served, model_file: Path, settings: Settings) -> None:
     filler = settings.data_dir / "filler"
-    with fake("record+fill,succeed") as client:
+    with fake("record+fill,succeed", sandbox="off") as client:
         job_id = start(client, model_file)
         until(filler.exists)
         until(lambda: not processes_of(job_id))

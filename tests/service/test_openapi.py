@@ -24,7 +24,9 @@ ELSEWHERE = {
     "in the error of a job": {
         "build_failed",
         "cuda_compiler_missing",
+        "forged_result",
         "job_died",
+        "job_limit_exceeded",
         "kernel_failed",
         "link_failed",
         "linker_missing",

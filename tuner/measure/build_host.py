@@ -1,24 +1,26 @@
-"""``python -m tuner.measure.build_host ADDRESS``: builds candidates for a job that searches on another machine.
+"""``python -m tuner.measure.build_host DESCRIPTOR``: builds candidates for a job that searches on another machine.
 
 Each connection gets one build worker of its own (`tuner.measure.builder`), with its limits of time and memory; both go
 when the connection does. A request is a list of `BuildJob`s and the seconds that a build may take; its answer a list of
-`Built` or `Failure` and the bytes of the libraries by name. The process prints its port, and ends when its standard
-input does: with whatever started it.
+`Built` or `Failure` and the bytes of the libraries by name. DESCRIPTOR is a socket that listens already: a confined
+process can make none. The process ends when its standard input does: with whatever started it.
 
-Both ends belong to one job and prove it by a key (``TESSERA_BUILD_KEY``, hexadecimal): the messages are pickles.
+Both ends belong to one job and prove it by a key (``TESSERA_BUILD_KEY``, hexadecimal): the messages are pickles. Both
+are confined (`tuner.sandbox`), so that what one makes the other do is no more than it could do itself.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import sys
 import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Connection, Listener
+from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from pathlib import Path
 
 from tuner.measure.build_workers import KEY_VARIABLE
@@ -30,26 +32,31 @@ Libraries = dict[str, bytes]
 
 
 def main() -> None:
-    address = sys.argv[1]
+    key = bytes.fromhex(os.environ.pop(KEY_VARIABLE))
     threading.Thread(target=_end_with_our_parent, daemon=True).start()
-    with Listener((address, 0), authkey=bytes.fromhex(os.environ.pop(KEY_VARIABLE))) as listener:
-        print(listener.address[1], flush=True)
-        serve_all(listener)
+    with socket.socket(fileno=int(sys.argv[1])) as listener:
+        listener.set_inheritable(False)
+        serve_all(listener, key)
 
 
-def serve_all(listener: Listener, *, worker: Callable[..., None] | None = None) -> None:
+def serve_all(listener: socket.socket, key: bytes, *, worker: Callable[..., None] | None = None) -> None:
     """Serve every connection whose other end has the key."""
     while True:
-        try:
-            connection = listener.accept()
-        except (AuthenticationError, EOFError, ConnectionError):
-            continue
-        threading.Thread(target=serve, args=(connection,), kwargs={"worker": worker}, daemon=True).start()
+        accepted, _ = listener.accept()
+        connection = Connection(accepted.detach())
+        threading.Thread(target=serve, args=(connection, key), kwargs={"worker": worker}, daemon=True).start()
 
 
-def serve(connection: Connection, *, worker: Callable[..., None] | None = None) -> None:
+def serve(connection: Connection, key: bytes, *, worker: Callable[..., None] | None = None) -> None:
     """Build for one connection until it closes, by this worker where one is given. The first message is the target."""
-    with contextlib.suppress(EOFError, OSError), connection, tempfile.TemporaryDirectory(prefix="builds-") as folder:
+    with (
+        contextlib.suppress(AuthenticationError, EOFError, OSError),
+        connection,
+        tempfile.TemporaryDirectory(prefix="builds-") as folder,
+    ):
+        # As `multiprocessing.connection.Listener` does.
+        deliver_challenge(connection, key)
+        answer_challenge(connection, key)
         target: TargetSpec = connection.recv()
         with BuildPool(target, workers=1, serve=worker) as pool:
             while True:

@@ -6,6 +6,7 @@ killing and replacing one is cheap and no import is ever paid twice.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import multiprocessing
@@ -13,26 +14,24 @@ import os
 import resource
 import signal
 import sys
-import threading
-import time
 from collections.abc import Callable
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from tuner.measure.fork_server import Forked, ForkServer
+
 _PR_SET_PDEATHSIG = 1
 # The first fork waits for the imports of the fork server: seconds on a busy machine.
-_FORKS_WITHIN_S = 60.0
-_DIES_WITHIN_S = 0.5
+_FORKS_WITHIN_S = _STARTS_WITHIN_S = 60.0
 # How long a dead child's exit code is waited for: the fork server tells it.
 _SAYS_WITHIN_S = 5.0
 _GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-_PRELOADED = ["tuner.measure.build_worker", "tuner.measure.run_worker"]
+
+fork_server = ForkServer(preload=["tuner.measure.build_worker", "tuner.measure.run_worker"])
+atexit.register(fork_server.stop)
 
 
 class Child:
@@ -42,23 +41,20 @@ class Child:
     """
 
     def __init__(self, serve: Callable[..., None], *arguments: Any, memory_bytes: int | None = None) -> None:
-        self.pipe, far_end = _context().Pipe()
-        self.process: BaseProcess = _context().Process(
-            target=_main, args=(serve, far_end, arguments, memory_bytes), daemon=True
-        )
-        _start(self.process)
-        far_end.close()
+        self.pipe, far_end = multiprocessing.Pipe()
+        with far_end:
+            self.process = _start(far_end, serve, arguments, memory_bytes)
 
     def kill(self) -> None:
         """End the child at once, whatever it is doing, and release its pipe."""
         self.process.kill()
-        self.process.join(_SAYS_WITHIN_S)
+        self.process.exit_code(within_s=_SAYS_WITHIN_S)
+        self.process.close()
         self.pipe.close()
 
     def cause_of_death(self) -> str:
         """Why a child whose pipe closed is gone, in words."""
-        self.process.join(_SAYS_WITHIN_S)
-        code = self.process.exitcode
+        code = self.process.exit_code(within_s=_SAYS_WITHIN_S)
         if code is None:
             return "stopped answering"
         if code < 0:
@@ -66,29 +62,14 @@ class Child:
         return f"exited with status {code}"
 
 
-def _start(process: BaseProcess) -> None:
+def _start(pipe: Connection, *what: Any) -> Forked:
     """Fork the process from the fork server. One that does not answer, because it was stopped, say, is killed and made
     anew."""
-    for last in (False, True):
-        watchdog = threading.Timer(_FORKS_WITHIN_S, _kill_fork_server)
-        watchdog.start()
-        try:
-            process.start()
-            return
-        except (EOFError, OSError):
-            if last:
-                raise
-            _kill_fork_server()
-            time.sleep(_DIES_WITHIN_S)  # until then it passes for alive, and nobody starts another
-        finally:
-            watchdog.cancel()
-
-
-def _kill_fork_server() -> None:
-    pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
-    if pid is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    try:
+        return fork_server.fork(_main, *what, pipe=pipe, within_s=_FORKS_WITHIN_S)
+    except OSError:
+        fork_server.stop()
+        return fork_server.fork(_main, *what, pipe=pipe, within_s=_STARTS_WITHIN_S)
 
 
 def usable_memory_bytes() -> int:
@@ -99,13 +80,7 @@ def usable_memory_bytes() -> int:
     return total
 
 
-def _context() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
-    return context
-
-
-def _main(serve: Callable[..., None], pipe: Connection, arguments: tuple[Any, ...], memory_bytes: int | None) -> None:
+def _main(pipe: Connection, serve: Callable[..., None], arguments: tuple[Any, ...], memory_bytes: int | None) -> None:
     if memory_bytes is not None:
         _limit_memory(memory_bytes)
     if sys.platform == "linux":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import socket
 import subprocess
@@ -11,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from multiprocessing.connection import Connection, Listener
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import psutil
@@ -26,9 +25,11 @@ from tuner.measure.builder import BuildPool
 from tuner.measure.jobs import BuildJob, Built, Failure, TaskSource
 from tuner.measure.runner import LocalRunner
 from tuner.records import FailureKind
+from tuner.sandbox.start import Policy, start
 from tuner.targets import host_target
 
 KEY = "00" * 32
+TESTS = Path(__file__).parents[2]
 
 
 def jobs(folder: Path, *names: str) -> list[BuildJob]:
@@ -42,26 +43,31 @@ def build_host(worker: Callable[..., None]) -> Iterator[BuildHost]:
 
     def accept() -> None:
         with contextlib.suppress(OSError):  # the listener is closed
-            serve_all(listener, worker=worker)
+            serve_all(listener, bytes.fromhex(KEY), worker=worker)
 
-    with Listener(("127.0.0.1", 0), authkey=bytes.fromhex(KEY)) as listener:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=accept, daemon=True).start()
-        yield BuildHost(host="127.0.0.1", port=listener.address[1], key=KEY)
+        yield BuildHost(host="127.0.0.1", port=listener.getsockname()[1], key=KEY)
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 @contextlib.contextmanager
-def build_host_process() -> Iterator[tuple[BuildHost, subprocess.Popen[str]]]:
-    """A real one."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tuner.measure.build_host", "127.0.0.1"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, KEY_VARIABLE: KEY, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    ) as process:
-        assert process.stdout is not None
+def build_host_process(folder: Path) -> Iterator[tuple[BuildHost, subprocess.Popen[bytes]]]:
+    """A real one, confined."""
+    folder.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        process = start(
+            [sys.executable, "-m", "tuner.measure.build_host", str(listener.fileno())],
+            Policy(work_dir=folder, read=(TESTS,), keeper=True),
+            mode="auto",
+            environment={KEY_VARIABLE: KEY},
+            pass_fds=[listener.fileno()],
+            stdin=subprocess.PIPE,
+        )
+    with process:
         try:
-            yield BuildHost(host="127.0.0.1", port=int(process.stdout.readline()), key=KEY), process
+            yield BuildHost(host="127.0.0.1", port=port, key=KEY), process
         finally:
             process.kill()
 

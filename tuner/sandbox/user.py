@@ -1,0 +1,84 @@
+"""A user of its own for confined processes, where the service runs as root.
+
+The kernel does not limit how many processes root has, and lets it signal all others. The other user owns nothing: the
+work directory is given to it, and so that the interpreter and what it imports may lie wherever root can read them, it
+keeps one capability, to read files regardless of their permissions. Which files those are is up to Landlock: without it
+there is no other user.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+# Of nobody else: Debian leaves 60000 to 64999 to packages that ask for one, of which there are few.
+SANDBOX_UID = 64_021
+
+_SET_KEEP_CAPABILITIES, _DROP_FROM_BOUNDING_SET, _AMBIENT, _RAISE = 8, 24, 47, 2
+_READ_ANY_FILE, _SET_GROUPS, _SET_USER = 2, 6, 7  # CAP_DAC_READ_SEARCH, CAP_SETGID, CAP_SETUID
+_CAPABILITIES_VERSION = 0x20080522
+_LAST_CAPABILITY = 63
+
+
+class _Header(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
+
+
+class _Capabilities(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint32) for name in ("effective", "permitted", "inheritable")]
+
+
+def can_change() -> bool:
+    """Whether this process is root and may become the user above, who must be known to our user namespace."""
+    if os.geteuid() != 0:
+        return False
+    held = _capabilities("CapEff")
+    needed = 1 << _READ_ANY_FILE | 1 << _SET_GROUPS | 1 << _SET_USER
+    return held & needed == needed and _is_mapped(SANDBOX_UID)
+
+
+def change() -> None:
+    """Become that user, with all capabilities given up but that of reading any file. Raises OSError."""
+    give_up_capabilities(but={_READ_ANY_FILE})
+    libc = ctypes.CDLL(None, use_errno=True)
+    _checked(libc.prctl(_SET_KEEP_CAPABILITIES, 1, 0, 0, 0), "prctl")
+    os.setgroups([])
+    os.setresgid(SANDBOX_UID, SANDBOX_UID, SANDBOX_UID)
+    os.setresuid(SANDBOX_UID, SANDBOX_UID, SANDBOX_UID)
+    kept = 1 << _READ_ANY_FILE
+    words = (_Capabilities * 2)(_Capabilities(kept, kept, kept), _Capabilities(0, 0, 0))
+    _checked(libc.capset(ctypes.byref(_Header(_CAPABILITIES_VERSION, 0)), words), "capset")
+    _checked(libc.prctl(_AMBIENT, _RAISE, _READ_ANY_FILE, 0, 0), "prctl")
+
+
+def give_up_capabilities(*, but: Collection[int] = ()) -> None:
+    """No program that is started from here on has any but those; only root has some to lose, and may do this."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for capability in range(_LAST_CAPABILITY + 1):
+        if capability not in but:
+            libc.prctl(_DROP_FROM_BOUNDING_SET, capability, 0, 0, 0)
+
+
+def _capabilities(which: str) -> int:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1], 16) for line in lines if line.startswith(f"{which}:")), 0)
+
+
+def _is_mapped(uid: int) -> bool:
+    """Whether the user exists in our user namespace."""
+    try:
+        ranges = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    except OSError:
+        return False
+    return any(int(first) <= uid < int(first) + int(count) for first, _, count in ranges)
+
+
+def _checked(result: int, name: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")
