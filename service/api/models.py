@@ -48,6 +48,9 @@ _REFUSALS = (
     "not_onnx",
     "truncated_model",
     "model_too_large",
+    "model_too_complex",
+    "cyclic_graph",
+    "duplicate_name",
     "external_data",
     "unsupported_opset",
     "sparse_weights",
@@ -71,7 +74,9 @@ Filename = Annotated[str, Query(max_length=255, description="the file's name, fo
     response_description="A new model; `Location` is its address",
     responses={
         200: {"model": ModelSchema, "description": "These bytes are here already, as this model"},
-        **problem_responses(NotOnnx, TooLarge, "external_data", "unsupported_opset", "invalid_form", *_STORAGE),
+        **problem_responses(
+            NotOnnx, TooLarge, "external_data", "unsupported_opset", "model_too_complex", "invalid_form", *_STORAGE
+        ),
     },
     openapi_extra=_BODY,
 )

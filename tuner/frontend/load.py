@@ -8,9 +8,8 @@ import onnx
 from onnx import checker, defs, inliner
 
 from tuner.errors import ModelError
-from tuner.frontend.walk import all_graphs, all_nodes, all_tensors
-
-ONNX_DOMAINS = ("", "ai.onnx")
+from tuner.frontend.gate import admit
+from tuner.frontend.walk import ONNX_DOMAINS, all_graphs, all_nodes
 
 NEWEST_OPSET = defs.onnx_opset_version()
 _MODEL_FIELDS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26})
@@ -19,12 +18,12 @@ _MODEL_FIELDS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26})
 def load_model(path: Path) -> onnx.ModelProto:
     """The model in that file, checked, with its local functions inlined.
 
-    Raises `ModelError` with code ``not_onnx``, ``truncated_model``, ``external_data``, ``unsupported_opset``
-    or ``model_invalid``. The file is read once; nothing beside it is ever opened.
+    Raises `ModelError` with code ``not_onnx``, ``truncated_model``, ``unsupported_opset``, ``model_invalid``, or one of
+    `admit`'s. The file is read once; nothing beside it is ever opened.
     """
     data = path.read_bytes()
     model = parse_model(data)
-    _refuse_external_data(model)
+    admit(model)
     default_opset(model)
     _check(model, data)
     if any(graph.sparse_initializer for graph in all_graphs(model)):
@@ -89,22 +88,6 @@ def _check(model: onnx.ModelProto, data: bytes) -> None:
         raise ModelError(f"onnx.checker refuses the model: {_first_lines(error)}") from error
     for tensor_type in without_rank:
         tensor_type.ClearField("shape")
-
-
-def _refuse_external_data(model: onnx.ModelProto) -> None:
-    outside = [
-        tensor.name or "(unnamed)"
-        for tensor in all_tensors(model)
-        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data
-    ]
-    if outside:
-        raise ModelError(
-            f"{len(outside)} tensors of the model lie in other files ({', '.join(outside[:3])}"
-            f"{', …' if len(outside) > 3 else ''}); a single file is needed.",
-            code="external_data",
-            hint="Save it as one file: onnx.save_model(onnx.load(path), new_path, save_as_external_data=False).",
-            details={"tensors": outside[:50], "count": len(outside)},
-        )
 
 
 def _unreadable(data: bytes) -> ModelError:
