@@ -74,7 +74,7 @@ def clean_filename(filename: str, *, default: str) -> str:
     """The last part of a name that a client gave, without control characters."""
     name = PurePosixPath(filename.replace("\\", "/")).name
     name = re.sub(r"[\x00-\x1f\x7f\"]", "", name).strip()[:_MAX_NAME_LENGTH]
-    return name or default
+    return name if name.strip(".") else default
 
 
 async def _receive(writer: BlobWriter, chunks: AsyncIterator[bytes], *, limit_bytes: int) -> None:

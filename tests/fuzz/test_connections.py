@@ -176,7 +176,7 @@ def test_zeros_are_received_and_refused(server: Server, chunked: bool) -> None:
     headers = {} if chunked else {"Content-Length": str(ZEROS_BYTES)}
     connection.request("POST", "/api/v1/models", body=zeros(), headers=headers, encode_chunked=chunked)
     response = connection.getresponse()
-    assert (response.status, json.loads(response.read())["code"]) == (422, "not_onnx")
+    assert (response.status, json.loads(response.read())["code"]) == (400, "not_onnx")
     connection.close()
     with server.connect() as other:
         other.sendall(head(server.services.settings.max_upload_bytes + 2**30))

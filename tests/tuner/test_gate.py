@@ -256,14 +256,14 @@ def test_what_the_machine_cannot_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as raised:
         require_footprint(activation_bytes=101, weights_bytes=50, operators=3, memory_bytes=150)
     assert raised.value.code == "model_too_large"
-    # 512 GiB on the way from a kilobyte to a number.
-    inputs = {"x": [2**18, 1], "z": [1, 2**12]}
+    # Three terabytes of activations.
+    inputs = {"x": [2**18, 1], "z": [1, 2**13 - 1]}
     nodes = [
         helper.make_node("MatMul", ["x", "z"], ["h0"]),
-        *(helper.make_node("Exp", ["h0"], [f"e{index}"]) for index in range(128)),
-        helper.make_node("Sum", [f"e{index}" for index in range(128)], ["y"]),
+        *(helper.make_node("Exp", ["h0"], [f"e{index}"]) for index in range(400)),
+        helper.make_node("Sum", [f"e{index}" for index in range(400)], ["y"]),
     ]
-    model = network(nodes, inputs=inputs, outputs={"y": [2**18, 2**12]})  # type: ignore[arg-type]
+    model = network(nodes, inputs=inputs, outputs={"y": [2**18, 2**13 - 1]})  # type: ignore[arg-type]
     with pytest.raises(ModelError) as raised:
         prepare_model(models.write(model, tmp_path / "model.onnx"), {})
     assert raised.value.code == "model_too_large"

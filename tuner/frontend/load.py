@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import onnx
 from onnx import checker, defs, inliner
@@ -13,6 +14,7 @@ from tuner.frontend.walk import ONNX_DOMAINS, all_graphs, all_nodes
 
 NEWEST_OPSET = defs.onnx_opset_version()
 _MODEL_FIELDS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26})
+_GRAPH = 7
 
 
 def load_model(path: Path) -> onnx.ModelProto:
@@ -92,11 +94,18 @@ def _check(model: onnx.ModelProto, data: bytes) -> None:
 
 def _unreadable(data: bytes) -> ModelError:
     """Why protobuf could not read it: a file that starts like a model and ends too early was truncated."""
-    if _ends_inside_a_field(data):
+    found = _top_level(data)
+    if found == "cut":
         return ModelError(
             f"The file starts like an ONNX model but ends early, after {len(data)} bytes: it is truncated.",
             code="truncated_model",
             hint="Upload the file again and compare its size with the original.",
+        )
+    if found == "whole":
+        return ModelError(
+            "The file is an ONNX model with parts that cannot be read.",
+            code="not_onnx",
+            hint="It is damaged, or nests deeper than protobuf allows (100 messages): export the model again.",
         )
     return ModelError(
         "This is not an ONNX file.",
@@ -105,27 +114,29 @@ def _unreadable(data: bytes) -> ModelError:
     )
 
 
-def _ends_inside_a_field(data: bytes) -> bool:
-    """Whether the top level is made of a model's fields and the last one reaches beyond the end.
+def _top_level(data: bytes) -> Literal["cut", "whole", "foreign"]:
+    """What the fields of the top level say: a model's that end too early, all of a model's, or something else's.
 
     Follows the protobuf wire format (varint tags, wire types 0 and 2 are the only ones in ``ModelProto``).
     """
-    at, fields = 0, 0
+    at, seen = 0, set[int]()
     while at < len(data):
         tag, after = _varint(data, at)
         if after is None:
-            return fields > 0
+            return "cut" if seen else "foreign"
         number, kind = tag >> 3, tag & 7
         if number not in _MODEL_FIELDS or kind not in (0, 2):
-            return False
+            return "foreign"
         value, after_value = _varint(data, after)
         if after_value is None:
-            return fields > 0
+            return "cut" if seen else "foreign"
         at = after_value + (value if kind == 2 else 0)
         if at > len(data):
-            return fields > 0 or number == 1
-        fields += 1
-    return fields > 0
+            return "cut" if seen or number == 1 else "foreign"
+        seen.add(number)
+    if not seen:
+        return "foreign"
+    return "whole" if _GRAPH in seen else "cut"
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int | None]:
