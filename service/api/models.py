@@ -218,6 +218,8 @@ class _Body:
             form = await MultiPartParser(self._request.headers, capped(), max_files=1, max_fields=10).parse()  # type: ignore[arg-type]
         except MultiPartException as error:
             raise Invalid(f"The form cannot be read: {error.message}", code="invalid_form") from None
+        except ValueError:  # a charset that exists and decodes nothing
+            raise Invalid("The form cannot be read: its names are no text.", code="invalid_form") from None
         files = [value for value in form.values() if isinstance(value, UploadFile)]
         if not files:
             raise Invalid("The form has no file.", code="invalid_form", hint="Send it as: curl -F file=@model.onnx URL")

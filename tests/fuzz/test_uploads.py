@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import random
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx2
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
@@ -16,6 +19,7 @@ from service.app import create_app
 from service.settings import Settings
 from tests import models
 from tests.fuzz import hostile
+from tests.fuzz.byte_mutations import mutate_bytes
 from tests.fuzz.cases import make_case
 from tests.fuzz.conftest import CASES
 from tests.service.contract import undocumented
@@ -67,7 +71,7 @@ def answer(response: httpx2.Response) -> dict[str, Any]:
     media_type = response.headers["content-type"].partition(";")[0]
     assert response.status_code < 500, response.text
     documented = undocumented(
-        "POST", "/api/v1/models", status=response.status_code, media_type=media_type, body=response.content
+        "POST", response.request.url.path, status=response.status_code, media_type=media_type, body=response.content
     )
     assert list(documented) == []
     body: dict[str, Any] = response.json()
@@ -132,6 +136,44 @@ def test_a_name_is_only_a_name(client: TestClient, tmp_path: Path, data_dir: Pat
         assert got.content == content
         assert "set-cookie" not in got.headers
     assert outside(tmp_path, data_dir) == []
+
+
+@pytest.mark.parametrize("first", range(0, CASES, _BLOCK))
+def test_damaged_samples_and_forms_are_taken_or_refused(client: TestClient, first: int) -> None:
+    packed = io.BytesIO()
+    np.savez(packed, x=np.zeros((2, 4, 32), np.float32), y=np.arange(3))
+    samples, model = packed.getvalue(), models.perceptron().SerializeToString()
+    form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="m.onnx"\r\n\r\n' + model + b"\r\n--b--\r\n"
+    for number in range(first, min(first + _BLOCK, CASES)):
+        rng = random.Random(number)
+        answer(client.post("/api/v1/samples", content=mutate_bytes(samples, model, rng)))
+        damaged = bytearray(form)
+        # The head is small beside the model: most of the damage is to be there.
+        damaged[:120] = mutate_bytes(form[:120], samples, rng)
+        kind = "multipart/form-data; boundary=b" if number % 5 else f"multipart/form-data; {rng.randbytes(9).hex()}"
+        answer(client.post("/api/v1/models", content=bytes(damaged), headers={"content-type": kind}))
+
+
+@pytest.mark.parametrize("charset", ["undefined", "idna", "punycode", "unicode_escape", "utf-7", "hex", "utf-16", "\xff"])
+@pytest.mark.parametrize("name", [b"+2AA-.onnx", b"\\ud800.onnx", b"\\u202egnp.onnx", b"\xff\xfe\x00"])
+def test_a_form_of_any_charset_is_taken_or_refused(client: TestClient, charset: str, name: bytes) -> None:
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="' + name + b'"\r\n\r\n'
+    response = client.post(
+        "/api/v1/models",
+        content=head + models.perceptron().SerializeToString() + b"\r\n--b--\r\n",
+        headers={"content-type": f"multipart/form-data; boundary=b; charset={charset}".encode("latin-1")},
+    )
+    found = answer(response)
+    if response.status_code < 400:
+        assert found["filename"].encode()
+        assert "\u202e" not in found["filename"]
+
+
+def test_a_zip_whose_directory_is_as_large_as_an_upload_is_not_read(client: TestClient) -> None:
+    size = 64 * 1024**2
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, size, 0, 0)
+    response = client.post("/api/v1/samples", content=bytes(size) + end)
+    assert answer(response)["code"] == "samples_invalid"
 
 
 def test_external_data_is_refused_wherever_it_is(client: TestClient, data_dir: Path) -> None:
