@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import random
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests import models
+from tests.fuzz.byte_mutations import mutate_bytes
 from tuner.errors import ModelError
 from tuner.frontend.tensors import TensorSpec
-from tuner.reference import load_samples, random_samples, reference_outputs
+from tuner.reference import MAX_SAMPLES_BYTES, load_samples, random_samples, reference_outputs
 
 X = TensorSpec(name="x", shape=(4, 32), dtype="float32")
 Y = TensorSpec(name="y", shape=(4, 8), dtype="float32")
@@ -51,6 +54,35 @@ def test_a_model_that_onnxruntime_refuses_is_an_error_with_its_reason(tmp_path: 
     with pytest.raises(ModelError) as raised:
         reference_outputs(path, random_samples([X], seed=0), inputs=[X], outputs=[Y], threads=1)
     assert raised.value.code == "reference_failed"
+
+
+def test_samples_that_unpack_to_gigabytes_are_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.npz"
+    piece = bytes(2**20)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("x.npy", "w", force_zip64=True) as x:
+        for _ in range(MAX_SAMPLES_BYTES // len(piece) + 1):
+            x.write(piece)
+    assert path.stat().st_size < 2 * 2**20
+    with pytest.raises(ModelError) as raised:
+        load_samples(path, [X])
+    assert raised.value.code == "samples_invalid"
+    assert "1.0 GiB" in raised.value.message
+
+
+def test_damaged_samples_are_told_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "samples.npz"
+    np.savez(path, x=np.zeros((4, 32), np.float32))
+    content, rng = path.read_bytes(), random.Random(0)
+    for _ in range(300):
+        path.write_bytes(mutate_bytes(content, content, rng))
+        try:
+            samples = load_samples(path, [X])
+        except ModelError as error:
+            assert error.code == "samples_invalid"
+        except MemoryError:
+            pass  # a shape of exabytes in the header
+        else:
+            assert samples[0]["x"].shape == X.shape
 
 
 def test_the_users_samples_are_split_and_cast(tmp_path: Path) -> None:
