@@ -43,8 +43,8 @@ class Uploaded(Generic[Schema]):
 async def upload_model(services: Services, chunks: AsyncIterator[bytes], *, filename: str) -> Uploaded[ModelSchema]:
     """Store a model. The same bytes again answer with the model that is known, whatever its name.
 
-    Raises `TooLarge`, `NotOnnx`, `Invalid` (``external_data``, ``unsupported_opset``, ``model_too_complex``); nothing is
-    kept then.
+    Raises `TooLarge`, `NotOnnx`, `Invalid` (``external_data``, ``unsupported_opset``, ``model_too_complex``); nothing
+    is kept then.
     """
     filename = clean_filename(filename, default=_DEFAULT_FILENAME)
     with services.blobs.writer() as writer:

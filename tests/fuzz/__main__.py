@@ -1,7 +1,7 @@
 """``python -m tests.fuzz``: run very many cases against the gate and the compiler, and print what became of them.
 
-Results are appended to a file, case by case; run again, it goes on where it stopped. With ``--write`` the table takes its
-place in docs/security.md.
+Results are appended to a file, case by case; run again, it goes on where it stopped. With ``--write`` the table takes
+its place in docs/security.md.
 """
 
 from __future__ import annotations
@@ -37,8 +37,12 @@ def main() -> int:
     wanted = range(given.first, given.first + given.cases)
     known = {result.number: result for result in _read(given.results) if result.number in wanted}
     _run([number for number in wanted if number not in known], given.results, workers=given.workers)
-    results = sorted((result for result in _read(given.results) if result.number in wanted), key=lambda each: each.number)
-    text = f"{as_markdown(results)}\n\nTVM {tvm.__version__}, onnx {onnx.__version__}; cases {wanted[0]} to {wanted[-1]}."
+    results = sorted(
+        (result for result in _read(given.results) if result.number in wanted), key=lambda each: each.number
+    )
+    text = (
+        f"{as_markdown(results)}\n\nTVM {tvm.__version__}, onnx {onnx.__version__}; cases {wanted[0]} to {wanted[-1]}."
+    )
     print(text)
     if given.write:
         write_into(ROOT / "docs" / "security.md", text)
@@ -64,7 +68,9 @@ def _run(numbers: list[int], path: Path, *, workers: int) -> None:
                 with lock, path.open("a") as file:
                     file.write(json.dumps(asdict(result)) + "\n")
                 if result.outcome.kind in _TOLD:
-                    print(f"case {case.number} ({case.origin}): {result.outcome.kind} {result.outcome.code}", flush=True)
+                    print(
+                        f"case {case.number} ({case.origin}): {result.outcome.kind} {result.outcome.code}", flush=True
+                    )
 
     threads = [threading.Thread(target=work) for _ in range(workers)]
     for thread in threads:

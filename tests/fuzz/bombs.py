@@ -1,4 +1,4 @@
-"""Models of a few bytes that stand for gigabytes. Each maker draws its figures from ``rng``, so that no two are alike."""
+"""Models of a few bytes that stand for gigabytes. Each maker draws its figures from ``rng``: no two are alike."""
 
 from __future__ import annotations
 
@@ -43,7 +43,22 @@ def constant_bomb(rng: random.Random) -> bytes:
             helper.make_node("ConstantOfShape", ["size"], ["filled"]),
             helper.make_node("MatMul", ["filled", "filled"], ["huge"]),
         ],
-    }[rng.choice(("ConstantOfShape", "Expand", "Tile", "Pad", "Resize", "Range", "OneHot", "RandomNormal", "EyeLike", "MatMul"))]
+    }[
+        rng.choice(
+            (
+                "ConstantOfShape",
+                "Expand",
+                "Tile",
+                "Pad",
+                "Resize",
+                "Range",
+                "OneHot",
+                "RandomNormal",
+                "EyeLike",
+                "MatMul",
+            )
+        )
+    ]
     reduced = [*nodes, helper.make_node("ReduceSum", ["huge"], ["sum"], keepdims=0)]
     last = helper.make_node("Add", ["x", "sum"], ["y"])
     place = rng.randrange(3)
@@ -77,7 +92,10 @@ def doubling(rng: random.Random) -> bytes:
         nodes.append(helper.make_node("Expand", ["x", f"v{steps}"], ["y"]))
     else:
         nodes = [helper.make_node("Concat", [f"w{i}", f"w{i}"], [f"w{i + 1}"], axis=i % 2) for i in range(steps)]
-        nodes += [helper.make_node("ReduceSum", [f"w{steps}"], ["s"], keepdims=0), helper.make_node("Add", ["x", "s"], ["y"])]
+        nodes += [
+            helper.make_node("ReduceSum", [f"w{steps}"], ["s"], keepdims=0),
+            helper.make_node("Add", ["x", "s"], ["y"]),
+        ]
     return network(nodes, initializers=first).SerializeToString()
 
 
@@ -88,7 +106,10 @@ def functions_of_functions(rng: random.Random) -> bytes:
     functions = []
     for level in range(levels):
         below = f"F{level + 1}"
-        calls = [helper.make_node(below, ["a"], ["c"], domain="local"), helper.make_node(below, ["c"], ["b"], domain="local")]
+        calls = [
+            helper.make_node(below, ["a"], ["c"], domain="local"),
+            helper.make_node(below, ["c"], ["b"], domain="local"),
+        ]
         nodes = calls if level < levels - 1 else [helper.make_node("Relu", ["a"], ["b"])]
         functions.append(helper.make_function("local", f"F{level}", ["a"], ["b"], nodes, opsets))
     rng.shuffle(functions)
@@ -127,9 +148,7 @@ def sizes(rng: random.Random) -> bytes:
         return network(nodes, inputs={"x": shape}, outputs={"y": shape}).SerializeToString()
     if kind == 1:
         nodes = [helper.make_node("MatMul", ["x", "z"], ["y"])]
-        return network(
-            nodes, inputs={"x": [side, 1], "z": [1, side]}, outputs={"y": [side, side]}
-        ).SerializeToString()
+        return network(nodes, inputs={"x": [side, 1], "z": [1, side]}, outputs={"y": [side, side]}).SerializeToString()
     weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[abs(side)] * rng.randrange(1, 4))
     weight.raw_data = bytes(rng.choice((0, 4, 4096)))
     return network([helper.make_node("Add", ["x", "w"], ["y"])], initializers=[weight]).SerializeToString()

@@ -46,8 +46,8 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a case. ``code`` is that of a refusal, or the signal of a crash; ``reached_compiler`` says that the
-    gate let it pass; ``peak_bytes`` is what was resident at most."""
+    """What became of a case. ``code`` is that of a refusal, or the signal of a crash; ``reached_compiler`` says that
+    the gate let it pass; ``peak_bytes`` is what was resident at most."""
 
     kind: Kind
     code: str = ""
@@ -76,7 +76,9 @@ class Gate:
         self._read(_STARTS_WITHIN_S)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         with contextlib.suppress(BrokenPipeError):
             self._stdin.close()
         try:
@@ -185,9 +187,8 @@ def _answer(path: Path, behaviour: str, told: IO[str]) -> None:
         _BEHAVIOURS[behaviour](path, told)
         answer = {"kind": Kind.ACCEPTED}
     except TesseraError as error:
-        assert error.message, error.code
-        assert error.hint, error.code
-        answer = {"kind": Kind.REFUSED, "code": error.code, "detail": error.message[:_TAIL_BYTES]}
+        kind = Kind.REFUSED if error.message and error.hint else Kind.FAULT
+        answer = {"kind": kind, "code": error.code, "detail": error.message[:_TAIL_BYTES]}
     except MemoryError:
         answer = {"kind": Kind.OUT_OF_MEMORY}
     except BaseException:

@@ -71,7 +71,9 @@ def external_data(rng: random.Random) -> bytes:
     else:
         constant = onnx.AttributeProto(name="value", type=onnx.AttributeProto.TENSOR, t=outside)
         if place == 7:
-            model.functions.add(name="F", domain="local").node.add(op_type="Constant", output=["w"]).attribute.append(constant)
+            model.functions.add(name="F", domain="local").node.add(op_type="Constant", output=["w"]).attribute.append(
+                constant
+            )
         elif place == 8:
             model.functions.add(name="F", domain="local").attribute_proto.append(constant)
         else:
@@ -139,7 +141,9 @@ def attributes(rng: random.Random) -> bytes:
     elif kind == 2:
         node.name = "n" * length
     elif kind == 3:
-        node = helper.make_node("Einsum", ["x"], ["y"], equation=rng.choice(("i" * 3000, "ij->" + "ij" * 40, "...->...", ",,,")))
+        node = helper.make_node(
+            "Einsum", ["x"], ["y"], equation=rng.choice(("i" * 3000, "ij->" + "ij" * 40, "...->...", ",,,"))
+        )
     else:
         pool = {"kernel_shape": [rng.choice((0, -1, 2**31, 2**40))] * 2, "strides": [rng.choice((0, -1, 2**62))] * 2}
         node = helper.make_node("MaxPool", ["x"], ["y"], **pool)
@@ -162,10 +166,14 @@ def duplicates(rng: random.Random) -> bytes:
     elif kind == 4:
         model.opset_import.append(helper.make_opsetid("ai.onnx", 7))
     else:
-        model = onnx.load_from_string(network([helper.make_node("F", ["x"], ["y"], domain="local")]).SerializeToString())
+        model = onnx.load_from_string(
+            network([helper.make_node("F", ["x"], ["y"], domain="local")]).SerializeToString()
+        )
         for _ in range(2):
             body = [helper.make_node(rng.choice(("Relu", "Neg")), ["a"], ["b"])]
-            model.functions.append(helper.make_function("local", "F", ["a"], ["b"], body, [helper.make_opsetid("", 18)]))
+            model.functions.append(
+                helper.make_function("local", "F", ["a"], ["b"], body, [helper.make_opsetid("", 18)])
+            )
     return model.SerializeToString()
 
 

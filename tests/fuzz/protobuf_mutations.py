@@ -1,4 +1,4 @@
-"""Damage to a model that stays well-formed protobuf: other numbers, names, types, operators, and parts of other models."""
+"""Damage to a model that stays well-formed protobuf: other numbers, names, types, operators, parts of other models."""
 
 from __future__ import annotations
 
@@ -9,15 +9,51 @@ from typing import Any
 
 import onnx
 
+# fmt: off
 _OPERATORS = (
-    "Add", "ArgMax", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Constant", "ConstantOfShape", "Conv",
-    "ConvTranspose", "CumSum", "DepthToSpace", "Div", "Einsum", "Expand", "EyeLike", "Flatten", "Gather", "GatherND", "Gemm",
-    "If", "LayerNormalization", "Loop", "LSTM", "MatMul", "MaxPool", "NonZero", "OneHot", "Pad", "Pow", "Range", "ReduceSum",
-    "Relu", "Reshape", "Resize", "ScatterND", "Shape", "Size", "Slice", "Softmax", "Split", "Squeeze", "Sum", "Tile", "TopK",
-    "Transpose", "Unsqueeze", "Where",
-)  # fmt: skip
-_TEXTS = ("", "x", "y", "../../../etc/passwd", "/etc/passwd", "a\0b", "ü" * 40, "n" * 5000, "%s%n", "com.microsoft", "local")
-_INTEGERS = (0, 1, 2, 3, 4, 7, 8, 15, 16, 17, 127, 255, 1024, 2**15, 2**16, 2**24, 2**31 - 1, 2**31, 2**32, 2**40, 2**62)
+    "Add", "ArgMax", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Constant", "ConstantOfShape",
+    "Conv", "ConvTranspose", "CumSum", "DepthToSpace", "Div", "Einsum", "Expand", "EyeLike", "Flatten", "Gather",
+    "GatherND", "Gemm", "If", "LayerNormalization", "Loop", "LSTM", "MatMul", "MaxPool", "NonZero", "OneHot",
+    "Pad", "Pow", "Range", "ReduceSum", "Relu", "Reshape", "Resize", "ScatterND", "Shape", "Size", "Slice",
+    "Softmax", "Split", "Squeeze", "Sum", "Tile", "TopK", "Transpose", "Unsqueeze", "Where",
+)
+# fmt: on
+_TEXTS = (
+    "",
+    "x",
+    "y",
+    "../../../etc/passwd",
+    "/etc/passwd",
+    "a\0b",
+    "ü" * 40,
+    "n" * 5000,
+    "%s%n",
+    "com.microsoft",
+    "local",
+)
+_INTEGERS = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    7,
+    8,
+    15,
+    16,
+    17,
+    127,
+    255,
+    1024,
+    2**15,
+    2**16,
+    2**24,
+    2**31 - 1,
+    2**31,
+    2**32,
+    2**40,
+    2**62,
+)
 _INTEGER_64 = (2**63 - 1, -(2**63), -(2**31), -7, -3, -2, -1)
 _FLOATS = (0.0, -0.0, 1.0, -1.0, 0.5, 1e-38, 1e38, -1e38, float("inf"), float("-inf"), float("nan"))
 # Of protobuf's descriptors: kinds of fields as C++ has them.
@@ -84,7 +120,9 @@ def _change_list(message: Any, descriptor: Any, values: Any, donor: onnx.ModelPr
     elif kind == 4 and rng.random() < 0.2:
         message.ClearField(descriptor.name)
     elif descriptor.cpp_type == _MESSAGE:
-        _copy_into(values[rng.randrange(len(values))] if len(values) and rng.random() < 0.5 else values.add(), donor, rng)
+        _copy_into(
+            values[rng.randrange(len(values))] if len(values) and rng.random() < 0.5 else values.add(), donor, rng
+        )
     elif len(values):
         at = rng.randrange(len(values))
         values[at] = _scalar(descriptor, values[at], rng)

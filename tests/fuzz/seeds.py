@@ -129,7 +129,9 @@ def constants() -> onnx.ModelProto:
     """Shape arithmetic and filled constants, as exporters write them."""
     nodes = [
         helper.make_node("Shape", ["x"], ["shape"]),
-        helper.make_node("ConstantOfShape", ["shape"], ["ones"], value=helper.make_tensor("v", TensorProto.FLOAT, [1], [1])),
+        helper.make_node(
+            "ConstantOfShape", ["shape"], ["ones"], value=helper.make_tensor("v", TensorProto.FLOAT, [1], [1])
+        ),
         helper.make_node("Constant", [], ["half"], value_float=0.5),
         helper.make_node("Mul", ["ones", "half"], ["halves"]),
         helper.make_node("Add", ["x", "halves"], ["sum"]),

@@ -53,7 +53,9 @@ def as_markdown(results: Iterable[Result]) -> str:
 def write_into(page: Path, text: str) -> None:
     """Put the text between the page's marks."""
     begin, end = map(re.escape, _MARKS)
-    whole, count = re.subn(f"{begin}.*?{end}", lambda _: f"{_MARKS[0]}\n{text}\n{_MARKS[1]}", page.read_text(), flags=re.DOTALL)
+    whole, count = re.subn(
+        f"{begin}.*?{end}", lambda _: f"{_MARKS[0]}\n{text}\n{_MARKS[1]}", page.read_text(), flags=re.DOTALL
+    )
     assert count == 1, f"{page} has no place for the table"
     page.write_text(whole)
 

@@ -1,6 +1,6 @@
-"""Mutated and hostile models against the gate and the compiler: each is refused with a code, or imported, or ends a fork.
+"""Mutated and hostile models against gate and compiler: each is refused with a code, or imported, or ends a fork.
 
-``TESSERA_TEST_FUZZ_CASES=2000`` runs as many; `python -m tests.fuzz` runs 50,000 and prints a table of what became of them.
+``TESSERA_TEST_FUZZ_CASES=2000`` runs as many; `python -m tests.fuzz` runs 50,000 and prints a table of outcomes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def test_every_case_has_an_answer(gate: Gate, first: int) -> None:
     print(as_markdown(results))
 
 
-@pytest.mark.parametrize("name", ["perceptron", "function", "constants", "operator/Conv", "pytorch-converted/test_Conv2d"])
+@pytest.mark.parametrize(
+    "name", ["perceptron", "function", "constants", "operator/Conv", "pytorch-converted/test_Conv2d"]
+)
 def test_what_is_mutated_is_valid(gate: Gate, name: str) -> None:
     outcome = gate.answer(seeds()[name])
     assert (outcome.kind, outcome.reached_compiler) == (Kind.ACCEPTED, True), outcome
@@ -75,7 +77,9 @@ def hasty_gate() -> Iterator[Gate]:
 
 def test_the_table_takes_its_place(tmp_path: Path) -> None:
     outcomes = [Outcome(kind=Kind.ACCEPTED, reached_compiler=True), Outcome(kind=Kind.REFUSED, code="not_onnx")]
-    results = [Result(number=n, kind="bytes", origin="perceptron", outcome=outcome) for n, outcome in enumerate(outcomes)]
+    results = [
+        Result(number=n, kind="bytes", origin="perceptron", outcome=outcome) for n, outcome in enumerate(outcomes)
+    ]
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- outcomes -->\nold\n<!-- end of outcomes -->\nbehind\n")
     write_into(page, as_markdown(results))

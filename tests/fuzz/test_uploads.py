@@ -1,4 +1,4 @@
-"""The same corpus through the interface: no answer is the server's fault, and no file lies outside of the data directory."""
+"""The same corpus through the interface: no answer is the server's fault, no file is outside of the data directory."""
 
 from __future__ import annotations
 
@@ -125,9 +125,7 @@ def test_a_name_is_only_a_name(client: TestClient, tmp_path: Path, data_dir: Pat
             headers={"content-type": "multipart/form-data; boundary=b"},
         )
     else:
-        response = client.post(
-            f"/api/v1/models?filename={quote(name.encode(errors='surrogatepass'))}", content=content
-        )
+        response = client.post(f"/api/v1/models?filename={quote(name.encode(errors='surrogatepass'))}", content=content)
     found = answer(response)
     if response.status_code < 400:
         assert not {"/", "\\", "\0", "\r", "\n", '"'} & set(found["filename"])
@@ -154,7 +152,9 @@ def test_damaged_samples_and_forms_are_taken_or_refused(client: TestClient, firs
         answer(client.post("/api/v1/models", content=bytes(damaged), headers={"content-type": kind}))
 
 
-@pytest.mark.parametrize("charset", ["undefined", "idna", "punycode", "unicode_escape", "utf-7", "hex", "utf-16", "\xff"])
+@pytest.mark.parametrize(
+    "charset", ["undefined", "idna", "punycode", "unicode_escape", "utf-7", "hex", "utf-16", "\xff"]
+)
 @pytest.mark.parametrize("name", [b"+2AA-.onnx", b"\\ud800.onnx", b"\\u202egnp.onnx", b"\xff\xfe\x00"])
 def test_a_form_of_any_charset_is_taken_or_refused(client: TestClient, charset: str, name: bytes) -> None:
     head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="' + name + b'"\r\n\r\n'

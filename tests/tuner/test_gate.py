@@ -65,8 +65,8 @@ def test_nodes_are_counted_with_functions_written_out() -> None:
         {"limit": "nodes", "found": MAX_NODES + 1, "allowed": MAX_NODES},
     )
     assert refusal(doubled(16)).details["limit"] == "nodes"
-    # More digits than Python prints, and more than a program reads.
-    assert refusal(doubled(20_000)).details["found"] == 2**53 - 1
+    # More digits than a program reads.
+    assert refusal(doubled(300)).details["found"] == 2**53 - 1
     admit(doubled(12))
 
 
@@ -133,8 +133,8 @@ def test_a_name_that_is_no_text_is_refused() -> None:
         ({"dims": [-2, -3]}, "model_invalid"),
         ({"data_type": 77}, "model_invalid"),
         ({"data_type": 0}, "model_invalid"),
-        ({"dims": [2**32, 2**32]}, "model_too_complex"),
-        ({"dims": [2**31]}, "model_too_complex"),
+        ({"dims": [2**32, 2**32]}, "model_too_large"),
+        ({"dims": [2**31]}, "model_too_large"),
     ],
 )
 def test_a_tensor_has_what_it_says(changes: dict[str, object], code: str) -> None:
@@ -156,7 +156,9 @@ def test_values_do_not_depend_on_themselves() -> None:
     back = helper.make_graph([helper.make_node("Relu", ["y"], ["z"])], "g", [], [onnx.ValueInfoProto(name="z")])
     assert refusal(network([helper.make_node("If", ["c"], ["y"], then_branch=back)])).code == "cyclic_graph"
     called = [
-        helper.make_function("local", name, ["a"], ["b"], [helper.make_node(other, ["a"], ["b"], domain="local")], LOCAL)
+        helper.make_function(
+            "local", name, ["a"], ["b"], [helper.make_node(other, ["a"], ["b"], domain="local")], LOCAL
+        )
         for name, other in (("F", "G"), ("G", "F"))
     ]
     node = helper.make_node("F", ["x"], ["y"], domain="local")

@@ -12,8 +12,8 @@ from tuner.errors import ModelError, TesseraError
 
 @contextmanager
 def told_as_model_error(doing: str) -> Iterator[None]:
-    """Errors of ours pass, and so does MemoryError, which native code may raise under another name. Anything else becomes
-    a `ModelError` (``import_failed``); its traceback goes to standard error, for the log."""
+    """Errors of ours pass, and so does MemoryError, which native code may raise under another name. Anything else
+    becomes a `ModelError` (``import_failed``); its traceback goes to standard error, for the log."""
     try:
         yield
     except (TesseraError, MemoryError):

@@ -31,7 +31,7 @@ def count_operators(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def refuse_unsupported(operators: dict[str, int]) -> None:
-    """Raise `UnsupportedOperators` naming those that cannot be imported, with their counts; all but in absurd models."""
+    """Raise `UnsupportedOperators` naming those that cannot be imported, with their counts (the first 500)."""
     unsupported = {name: count for name, count in operators.items() if not _is_supported(name)}
     if unsupported:
         shown = [f"{name[:_NAME_SHOWN]} (×{count})" for name, count in unsupported.items()]

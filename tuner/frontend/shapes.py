@@ -80,8 +80,8 @@ def bind_input_shapes(model: onnx.ModelProto, input_shapes: Mapping[str, tuple[i
 def infer_shapes(model: onnx.ModelProto) -> dict[str, TensorSpec]:
     """Static type of every value whose shape can be inferred; values of unknown shape are absent.
 
-    Raises `ModelError` (``shape_mismatch``) when the operators contradict the input shapes, and what the gate raises for
-    shapes and for constants below the main graph.
+    Raises `ModelError` (``shape_mismatch``) when the operators contradict the input shapes, and what the gate raises
+    for shapes and for constants below the main graph.
     """
     try:
         inferred = shape_inference.infer_shapes(

@@ -1,8 +1,8 @@
 """The gate: what a stranger's model may ask for, decided before anything heavy looks at it.
 
 `admit` looks at a parsed file; `require_shapes`, `require_constants` and `FoldingBudget` at inferred shapes, before
-anything of them is allocated; `require_footprint` at what the network would need. All of it is arithmetic over the ONNX graph: TVM is not involved, and
-every refusal is a `ModelError` whose hint says what to do.
+anything of them is allocated; `require_footprint` at what the network would need. All of it is arithmetic over the ONNX
+graph: TVM is not involved, and every refusal is a `ModelError` whose hint says what to do.
 """
 
 from tuner.frontend.gate.admission import admit

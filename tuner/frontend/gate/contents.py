@@ -18,13 +18,14 @@ from tuner.frontend.gate.limits import (
     MAX_TEXT_BYTES,
     require_count,
 )
+from tuner.frontend.gate.parts import require_text
 
 _TYPES = frozenset(onnx.TensorProto.DataType.values()) - {onnx.TensorProto.UNDEFINED}
 # Two or four elements share a byte: onnx.checker knows how long they are.
 _PACKED = frozenset(
-    onnx.TensorProto.DataType.Value(name)
+    getattr(onnx.TensorProto, name)
     for name in ("INT4", "UINT4", "FLOAT4E2M1", "INT2", "UINT2")
-    if name in onnx.TensorProto.DataType.keys()
+    if hasattr(onnx.TensorProto, name)
 )
 
 
@@ -32,13 +33,14 @@ def require_tensors(tensors: Iterable[onnx.TensorProto]) -> None:
     """Raises `TooComplex` for a rank or a size beyond the limits, and `ModelError` (``model_invalid``) for a type that
     does not exist, negative sizes, and raw bytes that are more or fewer than shape and type say."""
     for tensor in tensors:
+        require_text([tensor.name])
         require_count("dimensions of one tensor", len(tensor.dims), MAX_RANK, limit="rank")
         if tensor.data_type not in _TYPES:
             raise _invalid(tensor, f"is of type {tensor.data_type}, which does not exist")
         if any(size < 0 for size in tensor.dims):
             raise _invalid(tensor, f"has a negative size in its shape {list(tensor.dims)}")
         elements = prod(tensor.dims)
-        require_count("elements in one tensor", elements, MAX_ELEMENTS, limit="elements")
+        require_count("elements in one tensor", elements, MAX_ELEMENTS, limit="elements", code="model_too_large")
         if tensor.HasField("raw_data") and tensor.data_type not in _PACKED | {onnx.TensorProto.STRING}:
             expected_bytes = elements * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
             found_bytes = len(tensor.raw_data)

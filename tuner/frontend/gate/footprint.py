@@ -11,11 +11,14 @@ from tuner.frontend.gate.limits import CODE_BYTES_PER_OPERATOR, MAX_CODE_BYTES, 
 _GIB = 1024**3
 
 
-def require_footprint(*, activation_bytes: int, weights_bytes: int, operators: int, memory_bytes: int | None = None) -> None:
+def require_footprint(
+    *, activation_bytes: int, weights_bytes: int, operators: int, memory_bytes: int | None = None
+) -> None:
     """Refuse what this machine cannot run, since every network is verified here, and what is too much code.
 
-    ``activation_bytes`` is the estimate of `peak_activation_bytes`, ``operators`` what is left when constants are folded;
-    ``memory_bytes`` defaults to `machine_memory_bytes`. Raises `ModelError` (``model_too_large``) and `TooComplex`.
+    ``activation_bytes`` is the estimate of `peak_activation_bytes`, ``operators`` what is left when constants are
+    folded; ``memory_bytes`` defaults to `machine_memory_bytes`. Raises `ModelError` (``model_too_large``) and
+    `TooComplex`.
     """
     memory_bytes = machine_memory_bytes() if memory_bytes is None else memory_bytes
     needed_bytes = activation_bytes + weights_bytes

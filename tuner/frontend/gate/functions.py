@@ -13,8 +13,8 @@ from tuner.frontend.walk import nodes_of
 
 
 def require_expansion(model: onnx.ModelProto) -> None:
-    """Raises `TooComplex` when inlining would make too many operators, and `ModelError` (``cyclic_graph``) for functions
-    that call themselves."""
+    """Raises `TooComplex` when inlining would make too many operators, and `ModelError` (``cyclic_graph``) for
+    functions that call themselves."""
     bodies = {function_key(function): function for function in model.functions}
     calls = {
         key: {called_key(node) for node in nodes_of(function.node)} & bodies.keys() for key, function in bodies.items()
@@ -25,9 +25,7 @@ def require_expansion(model: onnx.ModelProto) -> None:
             sizes[key] = _size(bodies[key].node, sizes)
     except CycleError as error:
         raise cyclic("Functions", [":".join(key) for key in error.args[1]]) from None
-    require_count(
-        "operators with its functions written out", _size(model.graph.node, sizes), MAX_NODES, limit="nodes"
-    )
+    require_count("operators with its functions written out", _size(model.graph.node, sizes), MAX_NODES, limit="nodes")
 
 
 def _size(nodes: Iterable[onnx.NodeProto], sizes: dict[tuple[str, str, str], int]) -> int:

@@ -14,8 +14,8 @@ MAX_MESSAGES = 2_000_000
 # Operators at all depths, calls of functions counted as what they stand for. Exports of large language models have
 # about 20,000; half of them are shape arithmetic, which is folded.
 MAX_NODES = 50_000
-# Operators that are left when constants are folded. LLVM takes about 15 ms for each (ResNet-50: 415 operators in 5.4 s),
-# and a tuned one is about 16 KiB of code: four minutes and 256 MiB.
+# Operators that are left when constants are folded. LLVM takes about 15 ms for each (ResNet-50: 415 operators in
+# 5.4 s), and a tuned one is at most about 16 KiB of code: four minutes and 256 MiB.
 MAX_CODE_BYTES = 256 * 1024**2
 CODE_BYTES_PER_OPERATOR = 16 * 1024
 # Branches in loops in branches: exporters reach four or five. Protobuf's own parser ends at about 33.
@@ -29,7 +29,8 @@ MAX_ELEMENTS = 2**31 - 1
 MAX_OPERANDS = 1024
 # Numbers of one attribute (axes, pads, a small constant); weights are tensors.
 MAX_ATTRIBUTE_NUMBERS = 65_536
-# Bytes of one name, and of one text among the attributes. PyTorch names values by their path of modules, some hundred bytes.
+# Bytes of one name, and of one text among the attributes. PyTorch names values by their path of modules, some hundred
+# bytes.
 MAX_NAME_BYTES = 4096
 MAX_TEXT_BYTES = 65_536
 # Bytes of constants, as a file has them and as folding makes them. A protobuf message, and so a file without external
@@ -48,11 +49,12 @@ class TooComplex(ModelError):
     hint = "Simplify the model, for example with onnxsim, or cut it into parts. The limits are in docs/security.md."
 
 
-def require_count(what: str, found: int, allowed: int, *, limit: str) -> None:
+def require_count(what: str, found: int, allowed: int, *, limit: str, code: str = TooComplex.code) -> None:
     """Raise `TooComplex` when there is more of it; ``limit`` names the constant for programs."""
     if found > allowed:
         told = min(found, _MOST_TOLD)
         raise TooComplex(
             f"The model has too many {what}: {told}, where at most {allowed} are taken.",
+            code=code,
             details={"limit": limit, "found": told, "allowed": allowed},
         )

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import onnx
 
+from tuner.errors import ModelError
 from tuner.frontend.gate.limits import MAX_MESSAGES, MAX_NESTING, MAX_NODES, require_count
 
 
 @dataclass(kw_only=True)
 class Parts:
-    """The messages of a model by kind, at every depth: in branches and bodies, functions, default attributes of functions,
-    sparse tensors, and what is there for training only."""
+    """The messages of a model by kind, at every depth: in branches and bodies, functions, default attributes of
+    functions, sparse tensors, and what is there for training only."""
 
     graphs: list[onnx.GraphProto] = field(default_factory=list)
     nodes: list[onnx.NodeProto] = field(default_factory=list)
@@ -56,3 +57,15 @@ def _messages(model: onnx.ModelProto) -> Iterator[tuple[Any, int]]:
             if descriptor.message_type is not None:
                 children = [value] if hasattr(value, "ListFields") else value
                 left.extend((child, nesting) for child in children)
+            elif descriptor.type == descriptor.TYPE_STRING and descriptor.name != "doc_string":
+                require_text([value] if isinstance(value, str | bytes) else value)
+
+
+def require_text(values: Iterable[str | bytes]) -> None:
+    """Raises `ModelError` (``model_invalid``) for what protobuf gives as bytes, since it is no UTF-8."""
+    for value in values:
+        if isinstance(value, bytes):
+            raise ModelError(
+                f"A name in the model is no UTF-8 text: {value[:40]!r}.",
+                hint="The file is damaged, or was written by a faulty exporter: export the model again.",
+            )

@@ -15,8 +15,10 @@ _TYPES = frozenset(onnx.TensorProto.DataType.values())
 
 
 def require_types(types: Iterable[onnx.TypeProto.Tensor]) -> None:
-    """Raises `TooComplex` for a rank beyond the limit, `ModelError` (``model_invalid``) for an element type that does not
-    exist. Sizes are left to `require_shapes`: what a file declares of values in between is stale often, and not used."""
+    """Raises `TooComplex` for a rank beyond the limit, `ModelError` (``model_invalid``) for a type that does not exist.
+
+    Sizes are left to `require_shapes`: what a file declares of values in between is stale often, and not used.
+    """
     for each in types:
         require_count("dimensions of one value", len(each.shape.dim), MAX_RANK, limit="rank")
         if each.elem_type not in _TYPES:
@@ -27,8 +29,8 @@ def require_types(types: Iterable[onnx.TypeProto.Tensor]) -> None:
 
 
 def require_elements(sizes: Iterable[int]) -> None:
-    """Raises `TooComplex` when a value of that shape has more elements than an index reaches."""
-    require_count("elements in one value", prod(sizes), MAX_ELEMENTS, limit="elements")
+    """Raises `TooComplex` (``model_too_large``) when a value of that shape has more elements than an index reaches."""
+    require_count("elements in one value", prod(sizes), MAX_ELEMENTS, limit="elements", code="model_too_large")
 
 
 def require_shapes(inferred: onnx.ModelProto) -> None:
