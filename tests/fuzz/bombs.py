@@ -15,11 +15,16 @@ def constant_bomb(rng: random.Random) -> bytes:
     """A few bytes that stand for gigabytes, at the top, in a branch, or in a function."""
     side = 2 ** rng.choice((15, 16, 20, 24, 31, 40))
     small = numpy_helper.from_array(np.ones((1, 1), np.float32), "one")
-    given = [small, integers("size", side, side), integers("n", side * 8), integers("pads", 0, 0, side, side)]
+    given = [
+        small,
+        integers("size", side, side),
+        integers("n", min(side * 8, 2**62)),
+        integers("pads", 0, 0, side, side),
+    ]
     given += [
         numpy_helper.from_array(np.asarray(0, np.int64), "zero"),
         numpy_helper.from_array(np.asarray(1, np.int64), "step"),
-        numpy_helper.from_array(np.asarray(side * side, np.int64), "stop"),
+        numpy_helper.from_array(np.asarray(min(side * side, 2**62), np.int64), "stop"),
         numpy_helper.from_array(np.asarray([0, 1], np.float32), "off_on"),
         numpy_helper.from_array(np.asarray([side, side], np.float32), "scales"),
     ]

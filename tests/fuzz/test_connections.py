@@ -10,12 +10,12 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from service.services import Services
+from service.uploads import delete_model
 from tests import models
 from tests.acceptance.conftest import serve
 from tests.service.conftest import until
@@ -57,21 +57,26 @@ class Server:
         return items
 
 
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serve(tmp_path_factory.mktemp("data")) as (url, services):
+        yield Server(url, services)
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """Nothing that it logs may be an error: of what a client does, none is the server's."""
+def server(running: Server) -> Iterator[Server]:
+    """Without a model. Nothing that it logs may be an error: of what a client does, none is the server's."""
     told: list[str] = []
     handler = logging.Handler(logging.ERROR)
     handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
-    with serve(tmp_path / "data") as (url, services):
-        loggers = [logging.getLogger(name) for name in ("tessera", "uvicorn.error")]
-        for logger in loggers:
-            logger.addHandler(handler)
-        try:
-            yield Server(url, services)
-        finally:
-            for logger in loggers:
-                logger.removeHandler(handler)
+    loggers = [logging.getLogger(name) for name in ("tessera", "uvicorn.error")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    yield running
+    for logger in loggers:
+        logger.removeHandler(handler)
+    for model in running.models():
+        delete_model(running.services, str(model["id"]))
     assert told == []
 
 

@@ -103,6 +103,35 @@ def test_ranks_are_limited_declared_and_inferred(tmp_path: Path) -> None:
     assert raised.value.details["limit"] == "rank"
 
 
+@pytest.mark.parametrize("count", [2 * MAX_RANK + 1, 5000])
+def test_lists_of_axes_are_limited_where_inference_does_not_see_them(tmp_path: Path, count: int) -> None:
+    axes = integers("axes", *range(count))
+    nodes = [helper.make_node("Unsqueeze", ["x", "axes"], ["h"]), helper.make_node("Squeeze", ["h", "axes"], ["y"])]
+    with pytest.raises(ModelError) as raised:
+        prepare_model(models.write(network(nodes, initializers=[axes]), tmp_path / "model.onnx"), {})
+    assert raised.value.details["limit"] == "rank"
+
+
+def test_a_range_of_a_trillion_is_not_propagated(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Mul", ["million", "million"], ["trillion"]),
+        helper.make_node("Range", ["zero", "trillion", "one"], ["r"]),
+        helper.make_node("ReduceMax", ["r"], ["m"], keepdims=0),
+        helper.make_node("Cast", ["m"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["x", "f"], ["y"]),
+    ]
+
+    def model(million: int) -> onnx.ModelProto:
+        numbers = {"million": million, "zero": 0, "one": 1}
+        given = [numpy_helper.from_array(np.asarray(value, np.int64), name) for name, value in numbers.items()]
+        return network(nodes, initializers=given)
+
+    prepare_model(models.write(model(100), tmp_path / "few.onnx"), {})
+    with pytest.raises(ModelError) as raised:
+        prepare_model(models.write(model(10**6), tmp_path / "many.onnx"), {})
+    assert raised.value.details["limit"] == "propagated_values"
+
+
 def test_operands_are_limited() -> None:
     admit(network([helper.make_node("Sum", ["x"] * (MAX_OPERANDS - 1), ["y"])]))
     assert refusal(network([helper.make_node("Sum", ["x"] * MAX_OPERANDS, ["y"])])).details["limit"] == "operands"
@@ -200,6 +229,29 @@ def test_a_name_stands_for_one_thing() -> None:
     old.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [2]))
     old.opset_import.append(helper.make_opsetid("ai.onnx", 18))
     admit(old)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_vector_that_doubles_is_not_propagated(tmp_path: Path, inside: bool) -> None:
+    def model(steps: int) -> onnx.ModelProto:
+        nodes = [helper.make_node("Concat", [f"v{i}", f"v{i}"], [f"v{i + 1}"], axis=0) for i in range(steps)]
+        nodes.append(helper.make_node("ReduceMax", [f"v{steps}"], ["m"], keepdims=0))
+        given = [integers("v0", 1, 2)]
+        if inside:
+            body = helper.make_graph(nodes, "b", [], [helper.make_tensor_value_info("m", TensorProto.INT64, [])], given)
+            nodes = [helper.make_node("If", ["c"], ["m"], then_branch=body, else_branch=body)]
+            given = [numpy_helper.from_array(np.asarray(True), "c")]
+        nodes += [
+            helper.make_node("Cast", ["m"], ["f"], to=TensorProto.FLOAT),
+            helper.make_node("Add", ["x", "f"], ["y"]),
+        ]
+        return network(nodes, initializers=given)
+
+    if not inside:  # there shape inference itself refuses vectors of one name in both branches
+        prepare_model(models.write(model(10), tmp_path / "few.onnx"), {})
+    with pytest.raises(ModelError) as raised:
+        prepare_model(models.write(model(40), tmp_path / "many.onnx"), {})
+    assert raised.value.details["limit"] == "propagated_values"
 
 
 def test_constants_are_counted_over_all_passes_of_folding() -> None:

@@ -10,7 +10,13 @@ import onnx
 from onnx import helper, shape_inference
 
 from tuner.errors import MissingDimensions, ModelError
-from tuner.frontend.gate import require_constants, require_elements, require_shapes
+from tuner.frontend.gate import (
+    require_axes,
+    require_constants,
+    require_elements,
+    require_propagation,
+    require_shapes,
+)
 from tuner.frontend.tensors import TensorSpec
 from tuner.frontend.values import static_spec
 
@@ -83,10 +89,11 @@ def infer_shapes(model: onnx.ModelProto) -> dict[str, TensorSpec]:
     Raises `ModelError` (``shape_mismatch``) when the operators contradict the input shapes, and what the gate raises
     for shapes and for constants below the main graph.
     """
+    light = _without_weights(model)
+    require_propagation(light)
+    require_axes(model)
     try:
-        inferred = shape_inference.infer_shapes(
-            _without_weights(model), check_type=True, strict_mode=True, data_prop=True
-        )
+        inferred = shape_inference.infer_shapes(light, check_type=True, strict_mode=True, data_prop=True)
     except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
         reason = " ".join(line.strip() for line in str(error).splitlines() if line.strip())[:500]
         raise ModelError(

@@ -11,6 +11,9 @@ import onnx
 from tuner.errors import ModelError
 from tuner.frontend.gate.limits import MAX_MESSAGES, MAX_NESTING, MAX_NODES, require_count
 
+# Texts that nothing is named by: they may be in any encoding.
+_FOR_PEOPLE = frozenset({"doc_string", "producer_name", "producer_version", "value"})
+
 
 @dataclass(kw_only=True)
 class Parts:
@@ -57,7 +60,7 @@ def _messages(model: onnx.ModelProto) -> Iterator[tuple[Any, int]]:
             if descriptor.message_type is not None:
                 children = [value] if hasattr(value, "ListFields") else value
                 left.extend((child, nesting) for child in children)
-            elif descriptor.type == descriptor.TYPE_STRING and descriptor.name != "doc_string":
+            elif descriptor.type == descriptor.TYPE_STRING and descriptor.name not in _FOR_PEOPLE:
                 require_text([value] if isinstance(value, str | bytes) else value)
 
 

@@ -9,8 +9,18 @@ import onnx
 
 from tuner.errors import ModelError
 from tuner.frontend.gate.limits import MAX_ELEMENTS, MAX_RANK, require_count
-from tuner.frontend.walk import all_graphs
+from tuner.frontend.walk import all_graphs, all_nodes
 
+# Which operands are such lists.
+_AXES = {
+    **dict.fromkeys(("Unsqueeze", "Squeeze", "Reshape", "Expand", "Tile", "Upsample"), (1,)),
+    **dict.fromkeys(("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean"), (1,)),
+    **dict.fromkeys(("ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare", "CenterCropPad"), (1,)),
+    "ConstantOfShape": (0,),
+    "Pad": (1, 3),
+    "Resize": (1, 2, 3),
+    "Slice": (1, 2, 3, 4),
+}
 _TYPES = frozenset(onnx.TensorProto.DataType.values())
 
 
@@ -26,6 +36,26 @@ def require_types(types: Iterable[onnx.TypeProto.Tensor]) -> None:
                 f"A value of the model has elements of type {each.elem_type}, which does not exist.",
                 hint="The file is damaged, or was written by a faulty exporter: export the model again.",
             )
+
+
+def require_axes(model: onnx.ModelProto) -> None:
+    """Raises `TooComplex` for a constant list of axes, sizes or bounds that is too long, at any depth.
+
+    Shape inference does not see the contents of long constants, so it would find no rank beyond the limit there.
+    """
+    lengths = {
+        tensor.name: tensor.dims[0] for graph in all_graphs(model) for tensor in graph.initializer if tensor.dims
+    }
+    for node in all_nodes(model):
+        if node.op_type == "Constant":
+            lengths.update(
+                (node.output[0], given.t.dims[0]) for given in node.attribute if given.HasField("t") and given.t.dims
+            )
+    for node in all_nodes(model):
+        for position in _AXES.get(node.op_type, ()):
+            # Pad has two numbers for each dimension.
+            length = lengths.get(node.input[position], 0) if position < len(node.input) else 0
+            require_count("dimensions of one value", length, 2 * MAX_RANK, limit="rank")
 
 
 def require_elements(sizes: Iterable[int]) -> None:
