@@ -31,16 +31,18 @@ def fold_constants(model: onnx.ModelProto) -> dict[str, TensorSpec]:
     """Replace constant nodes by initializers, in place, and return the static type of every value.
 
     Alternates shape inference (which makes ``Shape`` of a static value constant) with evaluation by ONNX
-    Runtime, until nothing changes. Nodes and initializers that no output needs are dropped. Raises `ModelError`
+    Runtime, until nothing changes: first without what shape inference computes by itself, so that what constants alone
+    say is known and counted before. Nodes and initializers that no output needs are dropped. Raises `ModelError`
     (``model_too_large``, ``shape_mismatch``).
     """
     _initializers_as_constants(model)
-    known = infer_shapes(model)
     budget = FoldingBudget()
-    for _ in range(_PASSES):
-        if not _fold_shapes(model.graph, known) | _evaluate_constants(model, known, budget):
-            break
-        known = infer_shapes(model)
+    for propagate in (False, True):
+        known = infer_shapes(model, propagate=propagate)
+        for _ in range(_PASSES):
+            if not _fold_shapes(model.graph, known) | _evaluate_constants(model, known, budget):
+                break
+            known = infer_shapes(model, propagate=propagate)
     _drop_unused(model.graph)
     return known
 

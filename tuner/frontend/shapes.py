@@ -11,12 +11,13 @@ from onnx import helper, shape_inference
 
 from tuner.errors import MissingDimensions, ModelError
 from tuner.frontend.gate import (
+    propagated_values,
     require_axes,
     require_constants,
     require_elements,
-    require_propagation,
     require_shapes,
 )
+from tuner.frontend.gate.limits import MAX_PROPAGATED_VALUES
 from tuner.frontend.tensors import TensorSpec
 from tuner.frontend.values import static_spec
 
@@ -83,25 +84,18 @@ def bind_input_shapes(model: onnx.ModelProto, input_shapes: Mapping[str, tuple[i
     return tuple(bound)
 
 
-def infer_shapes(model: onnx.ModelProto) -> dict[str, TensorSpec]:
+def infer_shapes(model: onnx.ModelProto, *, propagate: bool = True) -> dict[str, TensorSpec]:
     """Static type of every value whose shape can be inferred; values of unknown shape are absent.
 
-    Raises `ModelError` (``shape_mismatch``) when the operators contradict the input shapes, and what the gate raises
-    for shapes and for constants below the main graph.
+    With ``propagate`` also where shapes are computed from other shapes, unless that would take too much memory. Raises
+    `ModelError` (``shape_mismatch``) when the operators contradict the input shapes, and what the gate raises for
+    shapes and for constants below the main graph.
     """
-    light = _without_weights(model)
-    require_propagation(light)
     require_axes(model)
-    try:
-        inferred = shape_inference.infer_shapes(light, check_type=True, strict_mode=True, data_prop=True)
-    except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
-        reason = " ".join(line.strip() for line in str(error).splitlines() if line.strip())[:500]
-        raise ModelError(
-            f"The operators do not fit the input shapes: {reason}",
-            code="shape_mismatch",
-            hint="Check the shapes given for the inputs against those that the model was exported with.",
-        ) from error
-    require_shapes(inferred)
+    light = _without_weights(model)
+    inferred = _infer(light, strict=False)
+    if propagate:
+        inferred = _infer(light, data_prop=propagated_values(inferred) <= MAX_PROPAGATED_VALUES)
     require_constants(inferred)
     known: dict[str, TensorSpec] = {}
     for value in [*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output]:
@@ -113,6 +107,20 @@ def infer_shapes(model: onnx.ModelProto) -> dict[str, TensorSpec]:
             dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).name
             known[tensor.name] = TensorSpec(name=tensor.name, shape=tuple(tensor.dims), dtype=dtype)
     return known
+
+
+def _infer(light: onnx.ModelProto, *, strict: bool = True, data_prop: bool = False) -> onnx.ModelProto:
+    try:
+        inferred = shape_inference.infer_shapes(light, check_type=True, strict_mode=strict, data_prop=data_prop)
+    except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        reason = " ".join(line.strip() for line in str(error).splitlines() if line.strip())[:500]
+        raise ModelError(
+            f"The operators do not fit the input shapes: {reason}",
+            code="shape_mismatch",
+            hint="Check the shapes given for the inputs against those that the model was exported with.",
+        ) from error
+    require_shapes(inferred)
+    return inferred
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -36,9 +36,8 @@ MAX_TEXT_BYTES = 65_536
 # Bytes of constants, as a file has them and as folding makes them. A protobuf message, and so a file without external
 # data, holds at most 2 GiB. `ConstantOfShape`, `Expand`, `Tile`, `Range`, `Resize` ask for any size in a few bytes.
 MAX_CONSTANT_BYTES = 2 * 1024**3 - 2**20
-# Values of small integer vectors (shapes, axes, indices) over all operators, each about 60 bytes to shape inference.
-# Sixteen for each of 50,000 operators are 800,000.
-MAX_PROPAGATED_VALUES = 2**21
+# Values that shape inference may compute with, about 140 bytes each; above, shapes are inferred without them.
+MAX_PROPAGATED_VALUES = 2**20
 # Work of folding: about a minute on one core.
 MAX_FOLDING_FLOPS = 1e12
 # What any reader of JSON takes as a whole number; a product of sizes may have hundreds of digits.
