@@ -7,12 +7,13 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 	"$$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo "$$name" && break; done)
 # Test processes side by side. Measuring tests share one lock, so more than the cores brings nothing.
 WORKERS ?= 2
+FUZZ_CASES ?= 2000
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --no-deps --require-hashes
 INSTALL_SELF := $(PIP) install --no-deps --no-build-isolation --editable '.[server]'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-installations lint format screenshots lock clean
+.PHONY: help demo serve test test-installations test-fuzz lint format screenshots lock clean
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +29,9 @@ test: $(VENV)/installed-dev ## Run the tests (PYTEST_ARGS="-k name" chooses some
 
 test-installations: $(VENV)/installed-dev ## Clusters, containers' services, and everything killed at 20 moments of real jobs
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope -m installation $(PYTEST_ARGS)
+
+test-fuzz: $(VENV)/installed-dev ## Hostile files: 2000 against the gate, the compiler and the interface (FUZZ_CASES=50000 for more)
+	@TESSERA_TEST_FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m pytest -n $(WORKERS) -m fuzz tests/fuzz $(PYTEST_ARGS)
 
 lint: $(VENV)/installed-dev ## Check style, types, layers and dependencies
 	@$(BIN)/ruff check .

@@ -17,6 +17,9 @@ _MAX_DEPTH = 64
 # A network of 10,000 nodes has about 300,000 fields outside of its tensors' data; 5 million take a few seconds.
 _MAX_FIELDS = 5_000_000
 _MAX_TEXT_BYTES = 200
+# Inputs and outputs, each: all are kept in the database. The tuner's gate takes no more either.
+_MAX_VALUES = 1024
+_MAX_IR_VERSION = 2**31 - 1
 _EXTERNAL = 1
 _DEFAULT_DOMAINS = ("", "ai.onnx")
 _DTYPES = {
@@ -52,7 +55,7 @@ def sniff(path: Path, *, max_opset: int) -> OnnxSummary:
     """Read the file's summary.
 
     Raises `NotOnnx` for anything that is not a whole ModelProto (a truncated file too), and `Invalid` with
-    ``external_data`` or ``unsupported_opset`` for a model that cannot be taken.
+    ``external_data``, ``unsupported_opset`` or ``model_too_complex`` for a model that cannot be taken.
     """
     if path.stat().st_size == 0:
         raise NotOnnx("The file is empty.")
@@ -76,6 +79,14 @@ def sniff(path: Path, *, max_opset: int) -> OnnxSummary:
             code="unsupported_opset",
             hint=f"Export it with opset {max_opset} or older, or convert it with onnx.version_converter.",
             details={"opset": summary.opset, "max_opset": max_opset},
+        )
+    values = max(len(summary.inputs), len(summary.outputs))
+    if values > _MAX_VALUES:
+        raise Invalid(
+            f"The model has {values} inputs or outputs, where at most {_MAX_VALUES} are taken.",
+            code="model_too_complex",
+            hint="Cut the model into parts.",
+            details={"limit": "operands", "found": values, "allowed": _MAX_VALUES},
         )
     return summary
 
@@ -102,12 +113,16 @@ class _Reader:
                 self._graph(value, end, depth=0)
             elif number == 8 and wire == BYTES:
                 self._opset(value, end)
+            elif number == 20 and wire == BYTES:
+                self._training(value, end)
             elif number == 25 and wire == BYTES:
                 self._function(value, end)
-            elif number in (1, 2, 3, 7, 8, 25):
+            elif number in (1, 2, 3, 7, 8, 20, 25):
                 raise WireError(f"field {number} is not of its kind")
         if summary.ir_version is None or not graph:
             raise WireError("it has no graph" if summary.ir_version is not None else "it has no IR version")
+        if summary.ir_version > _MAX_IR_VERSION:
+            raise WireError(f"there is no IR version {summary.ir_version}")
         if not summary.opsets:
             raise WireError("it names no operator set, so it may be cut off")
         summary.producer = f"{producer} {version}".strip()
@@ -145,10 +160,17 @@ class _Reader:
         # Old exporters list initializers among the inputs.
         self._summary.inputs += [known for known in inputs if known.name not in initializers]
 
+    def _training(self, start: int, stop: int) -> None:
+        for number, wire, value, end in self._scan.fields(start, stop):
+            if number in (1, 2) and wire == BYTES:
+                self._graph(value, end, depth=1)
+
     def _function(self, start: int, stop: int) -> None:
         for number, wire, value, end in self._scan.fields(start, stop):
             if number == 7 and wire == BYTES:
                 self._node(value, end, depth=0)
+            elif number == 11 and wire == BYTES:
+                self._attribute(value, end, depth=0)
 
     def _node(self, start: int, stop: int, *, depth: int) -> None:
         for number, wire, value, end in self._scan.fields(start, stop):
@@ -216,4 +238,5 @@ class _Reader:
         return size
 
     def _short_text(self, start: int, stop: int) -> str:
-        return self._scan.text(start, min(stop, start + _MAX_TEXT_BYTES))
+        # Databases take no NUL in a text.
+        return self._scan.text(start, min(stop, start + _MAX_TEXT_BYTES)).replace("\0", "\N{REPLACEMENT CHARACTER}")

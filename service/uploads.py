@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import zipfile
 from collections.abc import AsyncIterator
@@ -23,7 +24,11 @@ from service.services import Services
 
 _BUFFER_BYTES = 1024**2
 _MAX_NAME_LENGTH = 200
+# Of an archive of samples: each array takes about a hundred bytes of it.
+_DIRECTORY_BYTES = 1024**2
 _DEFAULT_FILENAME = "model.onnx"
+# Control characters, quotes, halves of surrogate pairs, and marks that change the direction of writing.
+_NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\"\ud800-\udfff\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 Schema = TypeVar("Schema")
@@ -38,7 +43,8 @@ class Uploaded(Generic[Schema]):
 async def upload_model(services: Services, chunks: AsyncIterator[bytes], *, filename: str) -> Uploaded[ModelSchema]:
     """Store a model. The same bytes again answer with the model that is known, whatever its name.
 
-    Raises `TooLarge`, `NotOnnx`, `Invalid` (``external_data``, ``unsupported_opset``); nothing is kept then.
+    Raises `TooLarge`, `NotOnnx`, `Invalid` (``external_data``, ``unsupported_opset``, ``model_too_complex``); nothing
+    is kept then.
     """
     filename = clean_filename(filename, default=_DEFAULT_FILENAME)
     with services.blobs.writer() as writer:
@@ -71,10 +77,10 @@ def delete_model(services: Services, model_id: str) -> None:
 
 
 def clean_filename(filename: str, *, default: str) -> str:
-    """The last part of a name that a client gave, without control characters."""
+    """The last part of a name that a client gave, without what is no text, or turns the text around it."""
     name = PurePosixPath(filename.replace("\\", "/")).name
-    name = re.sub(r"[\x00-\x1f\x7f\"]", "", name).strip()[:_MAX_NAME_LENGTH]
-    return name or default
+    name = _NO_TEXT.sub("", name).strip()[:_MAX_NAME_LENGTH]
+    return name if name.strip(".") else default
 
 
 async def _receive(writer: BlobWriter, chunks: AsyncIterator[bytes], *, limit_bytes: int) -> None:
@@ -119,9 +125,9 @@ def _keep_model(services: Services, writer: BlobWriter, summary: OnnxSummary, fi
 
 def _check_npz(writer: BlobWriter) -> None:
     try:
-        with zipfile.ZipFile(writer.path) as archive:
+        with _SmallReads(writer.path) as file, zipfile.ZipFile(file) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError):
+    except Exception:  # zipfile raises whatever a damaged directory makes it stumble over
         names = []
     if not names or not all(name.endswith(".npy") for name in names):
         raise Invalid(
@@ -129,6 +135,15 @@ def _check_npz(writer: BlobWriter) -> None:
             code="samples_invalid",
             hint="Write them with numpy.savez(path, input_name=array, …), one array per model input.",
         )
+
+
+class _SmallReads(io.FileIO):
+    """A file of which nobody reads much at once: zipfile would read a directory as large as the whole upload."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > _DIRECTORY_BYTES:
+            raise zipfile.BadZipFile(f"a directory of {size} bytes")
+        return super().read(size)
 
 
 def _keep_samples(services: Services, writer: BlobWriter, filename: str) -> Uploaded[SamplesSchema]:

@@ -50,6 +50,7 @@ _CUDA_LICENSE = "LicenseRef-NVIDIA-Proprietary"
 # Weights hardly compress: 574 MB take 9 s at level 1, which already finds constant weights, and 30 s at level 6.
 _LARGE_MODULE_BYTES = 32 * 1024**2
 _RUN_TIMEOUT_S = 900
+_NAME_BYTES = 150
 
 
 class BundleError(TesseraError):
@@ -78,7 +79,9 @@ def bundle_name(model_name: str, target_name: str) -> str:
     """``{model}-{target}.tar.gz``, safe as a file name everywhere."""
     stem = PurePosixPath(model_name.replace("\\", "/")).name.removesuffix(".onnx")
     safe = "".join(character if character.isalnum() or character in "._-" else "_" for character in stem).strip(".")
-    return f"{safe or 'model'}-{target_name}.tar.gz"
+    # File systems take 255 bytes; letters of other scripts have up to four.
+    short = safe.encode()[:_NAME_BYTES].decode(errors="ignore")
+    return f"{short or 'model'}-{target_name}.tar.gz"
 
 
 def write_bundle(

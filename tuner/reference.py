@@ -13,6 +13,8 @@ from tuner.frontend.tensors import TensorSpec
 from tuner.network_process import NetworkProcess, Sample
 
 RANDOM_SAMPLES = 3
+# A bundle carries them: a gibibyte of pictures is more than anybody checks with.
+MAX_SAMPLES_BYTES = 1024**3
 
 
 def random_samples(inputs: Sequence[TensorSpec], *, seed: int, count: int = RANDOM_SAMPLES) -> list[Sample]:
@@ -30,9 +32,19 @@ def load_samples(path: Path, inputs: Sequence[TensorSpec]) -> list[Sample]:
     Raises `ModelError` (``samples_invalid``) naming what does not fit.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            # No entry gives more than its directory says: what is read is bounded by it.
+            unpacked_bytes = sum(entry.file_size for entry in archive.infolist())
+        if unpacked_bytes > MAX_SAMPLES_BYTES:
+            raise _invalid(
+                f"The samples take {unpacked_bytes / 1024**3:.1f} GiB unpacked; at most "
+                f"{MAX_SAMPLES_BYTES // 1024**3} GiB are taken."
+            )
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+    except (ModelError, MemoryError):
+        raise
+    except Exception as error:  # zipfile and NumPy raise whatever a damaged file makes them stumble over
         raise _invalid("The samples are not an .npz file of plain arrays.") from error
     wanted = {spec.name for spec in inputs}
     if set(arrays) != wanted:

@@ -63,6 +63,16 @@ _CODES: dict[str, tuple[int, str, str]] = {
         "There is no cost model for target 'raspberry-pi-4'.",
         "The first job that tunes for the target trains one.",
     ),
+    "cyclic_graph": (
+        422,
+        "Values of the model depend on themselves: hidden → gate → hidden.",
+        "Loops are written with the operators Loop and Scan. Export the model again.",
+    ),
+    "duplicate_name": (
+        422,
+        "The model has more than one value of the same name: 'hidden'.",
+        "Each name stands for one value. Export the model again, or rename them.",
+    ),
     "dynamic_output": (
         422,
         "The shape of 'boxes' depends on the data, or cannot be inferred.",
@@ -136,6 +146,11 @@ _CODES: dict[str, tuple[int, str, str]] = {
         404,
         "There is no model 'm1'.",
         "Upload it with POST /api/v1/models, or list the models that are here.",
+    ),
+    "model_too_complex": (
+        422,
+        "The model has too many operators: 81234, where at most 50000 are taken.",
+        "Simplify the model, for example with onnxsim, or cut it into parts. The limits are in docs/security.md.",
     ),
     "model_too_large": (
         422,

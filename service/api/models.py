@@ -48,6 +48,9 @@ _REFUSALS = (
     "not_onnx",
     "truncated_model",
     "model_too_large",
+    "model_too_complex",
+    "cyclic_graph",
+    "duplicate_name",
     "external_data",
     "unsupported_opset",
     "sparse_weights",
@@ -72,7 +75,9 @@ Filename = Annotated[str, Query(max_length=255, description="the file's name, fo
     response_description="A new model; `Location` is its address",
     responses={
         200: {"model": ModelSchema, "description": "These bytes are here already, as this model"},
-        **problem_responses(NotOnnx, TooLarge, "external_data", "unsupported_opset", "invalid_form", *_STORAGE),
+        **problem_responses(
+            NotOnnx, TooLarge, "external_data", "unsupported_opset", "model_too_complex", "invalid_form", *_STORAGE
+        ),
     },
     openapi_extra=_BODY,
 )
@@ -214,6 +219,8 @@ class _Body:
             form = await MultiPartParser(self._request.headers, capped(), max_files=1, max_fields=10).parse()  # type: ignore[arg-type]
         except MultiPartException as error:
             raise Invalid(f"The form cannot be read: {error.message}", code="invalid_form") from None
+        except ValueError:  # a charset that exists and decodes nothing
+            raise Invalid("The form cannot be read: its names are no text.", code="invalid_form") from None
         files = [value for value in form.values() if isinstance(value, UploadFile)]
         if not files:
             raise Invalid("The form has no file.", code="invalid_form", hint="Send it as: curl -F file=@model.onnx URL")

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi_problem.error import Problem
 from fastapi_problem.handler import ExceptionHandler, add_exception_handler, new_exception_handler
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from service.errors import ServiceError, status_of
@@ -66,7 +66,11 @@ def install(app: FastAPI, logger: logging.Logger) -> None:
     async def on_tessera_error(request: Request, error: Exception) -> Response:
         return handler(request, error)
 
+    async def on_disconnect(_request: Request, _error: Exception) -> Response:
+        return Response(status_code=400)  # nobody is there to read it, and it is no fault of the server's
+
     app.add_exception_handler(TesseraError, on_tessera_error)
+    app.add_exception_handler(ClientDisconnect, on_disconnect)
 
 
 def _on_tessera_error(_handler: ExceptionHandler, _request: Request, error: TesseraError) -> Problem:

@@ -128,9 +128,10 @@ def _policy(settings: Settings, request: TuneRequest, program: Program) -> Polic
 
 
 def _ports(request: TuneRequest) -> tuple[int, ...]:
-    """Of the tracker and of boards: those that are there, and where TVM's servers listen by default."""
+    """Of build hosts, of the tracker and of boards: those that are there, and where TVM's servers listen by default."""
+    hosts = {host.port for host in request.build_hosts}
     if request.fleet is None:
-        return ()
+        return tuple(sorted(hosts))
     known = {board.port for board in request.fleet.fleet().of(request.target.name)}
     return tuple(sorted({*hosts, request.fleet.port, *known, *_RPC_PORTS}))
 

@@ -251,6 +251,7 @@ def test_archives_with_anything_else_are_not_unpacked(bundle: Path, tmp_path: Pa
         ("../../etc/passwd", "passwd-host.tar.gz"),
         ("C:\\models\\my net.onnx", "my_net-host.tar.gz"),
         ("...", "model-host.tar.gz"),
+        ("字" * 200, "字" * 50 + "-host.tar.gz"),
     ],
 )
 def test_names_are_safe(model: str, name: str) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests import models
+from tests.fuzz.byte_mutations import mutate_bytes
 from tuner.errors import ModelError
 from tuner.frontend.tensors import TensorSpec
 from tuner.reference import load_samples, random_samples, reference_outputs
@@ -51,6 +54,28 @@ def test_a_model_that_onnxruntime_refuses_is_an_error_with_its_reason(tmp_path: 
     with pytest.raises(ModelError) as raised:
         reference_outputs(path, random_samples([X], seed=0), inputs=[X], outputs=[Y], threads=1)
     assert raised.value.code == "reference_failed"
+
+
+def test_samples_that_unpack_to_too_much_are_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, x=np.zeros((2**14, 4, 32), np.float32))
+    assert path.stat().st_size < 2**15
+    assert len(load_samples(path, [X])) == 2**14
+    monkeypatch.setattr("tuner.reference.MAX_SAMPLES_BYTES", 2**22)
+    with pytest.raises(ModelError) as raised:
+        load_samples(path, [X])
+    assert raised.value.code == "samples_invalid"
+    assert "unpacked" in raised.value.message
+
+
+def test_damaged_samples_are_told_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "samples.npz"
+    np.savez(path, x=np.zeros((4, 32), np.float32))
+    content, rng = path.read_bytes(), random.Random(0)
+    for _ in range(300):
+        path.write_bytes(mutate_bytes(content, content, rng))
+        with contextlib.suppress(ModelError, MemoryError):  # a header may say that there are exabytes
+            assert load_samples(path, [X])[0]["x"].shape == X.shape
 
 
 def test_the_users_samples_are_split_and_cast(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tvm import relax
 from tvm.relax.frontend.onnx import from_onnx
 
 from tuner.errors import ModelError
+from tuner.frontend.faults import told_as_model_error
 from tuner.frontend.preflight import PreflightReport, prepare_model
 from tuner.frontend.tensors import TensorSpec
 
@@ -39,14 +40,15 @@ class ImportedModel:
 def import_model(path: Path, input_shapes: Mapping[str, tuple[int, ...]] | None = None) -> ImportedModel:
     """Import an ONNX file; raises `ModelError` with a stable code for whatever is wrong with it.
 
-    Codes: those of `load_model`, `bind_input_shapes` and `fold_constants`; ``unsupported_operators``;
+    Codes: those of the gate, `load_model`, `bind_input_shapes` and `fold_constants`; ``unsupported_operators``;
     ``missing_dimensions``; ``dynamic_output`` for outputs whose shape depends on the data; ``import_failed`` with
     ``details["operator"]`` when the frontend refuses an operator's attributes.
     """
     prepared = prepare_model(path, input_shapes or {})
-    module = _to_relax(prepared.model)
-    module = relax.transform.FoldConstant()(module)
-    report = _with_outputs(module, prepared.model, prepared.report)
+    with told_as_model_error("Importing the model"):
+        module = _to_relax(prepared.model)
+        module = relax.transform.FoldConstant()(module)
+        report = _with_outputs(module, prepared.model, prepared.report)
     return ImportedModel(module=module, inputs=report.inputs, outputs=report.outputs, preflight=report)
 
 
@@ -57,7 +59,11 @@ def _to_relax(model: onnx.ModelProto) -> tvm.IRModule:
         with contextlib.redirect_stdout(printed), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return from_onnx(model, keep_params_in_input=False)
+    except MemoryError:
+        raise
     except Exception as error:  # each converter raises what it likes, TVM's native errors among them
+        if "bad_alloc" in str(error):
+            raise MemoryError(str(error)) from error
         named = _FAILED_OPERATOR.search(printed.getvalue() + str(error))
         operator = named.group(1) if named else "unknown"
         reason = " ".join(line.strip() for line in str(error).splitlines() if line.strip())[:400]

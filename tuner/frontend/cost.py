@@ -35,7 +35,7 @@ def count_flops(graph: onnx.GraphProto, known: Mapping[str, TensorSpec]) -> tupl
     """
     total, heavy = 0.0, 0
     for node in graph.node:
-        total += _node_flops(node, known)
+        total += node_flops(node, known)
         heavy += node.op_type in _HEAVY
     return total, heavy
 
@@ -85,7 +85,8 @@ def _reused_operand(
     return next((name for name in node.input if alive.get(name) == size and last_use.get(name) == index), None)
 
 
-def _node_flops(node: onnx.NodeProto, known: Mapping[str, TensorSpec]) -> float:
+def node_flops(node: onnx.NodeProto, known: Mapping[str, TensorSpec]) -> float:
+    """Those of one node; 0 where its output is of unknown shape, or only moves data."""
     output = known.get(node.output[0])
     operands = [known.get(name) for name in node.input if name]
     if output is None or node.op_type in _FREE:

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import onnx
 from onnx import checker, defs, inliner
 
 from tuner.errors import ModelError
-from tuner.frontend.walk import all_graphs, all_nodes, all_tensors
-
-ONNX_DOMAINS = ("", "ai.onnx")
+from tuner.frontend.gate import admit
+from tuner.frontend.walk import ONNX_DOMAINS, all_graphs, all_nodes
 
 NEWEST_OPSET = defs.onnx_opset_version()
 _MODEL_FIELDS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26})
+_GRAPH = 7
 
 
 def load_model(path: Path) -> onnx.ModelProto:
     """The model in that file, checked, with its local functions inlined.
 
-    Raises `ModelError` with code ``not_onnx``, ``truncated_model``, ``external_data``, ``unsupported_opset``
-    or ``model_invalid``. The file is read once; nothing beside it is ever opened.
+    Raises `ModelError` with code ``not_onnx``, ``truncated_model``, ``unsupported_opset``, ``model_invalid``, or one of
+    `admit`'s. The file is read once; nothing beside it is ever opened.
     """
     data = path.read_bytes()
     model = parse_model(data)
-    _refuse_external_data(model)
+    admit(model)
     default_opset(model)
     _check(model, data)
     if any(graph.sparse_initializer for graph in all_graphs(model)):
@@ -91,29 +92,20 @@ def _check(model: onnx.ModelProto, data: bytes) -> None:
         tensor_type.ClearField("shape")
 
 
-def _refuse_external_data(model: onnx.ModelProto) -> None:
-    outside = [
-        tensor.name or "(unnamed)"
-        for tensor in all_tensors(model)
-        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data
-    ]
-    if outside:
-        raise ModelError(
-            f"{len(outside)} tensors of the model lie in other files ({', '.join(outside[:3])}"
-            f"{', …' if len(outside) > 3 else ''}); a single file is needed.",
-            code="external_data",
-            hint="Save it as one file: onnx.save_model(onnx.load(path), new_path, save_as_external_data=False).",
-            details={"tensors": outside[:50], "count": len(outside)},
-        )
-
-
 def _unreadable(data: bytes) -> ModelError:
     """Why protobuf could not read it: a file that starts like a model and ends too early was truncated."""
-    if _ends_inside_a_field(data):
+    found = _top_level(data)
+    if found == "cut":
         return ModelError(
             f"The file starts like an ONNX model but ends early, after {len(data)} bytes: it is truncated.",
             code="truncated_model",
             hint="Upload the file again and compare its size with the original.",
+        )
+    if found == "whole":
+        return ModelError(
+            "The file is an ONNX model with parts that cannot be read.",
+            code="not_onnx",
+            hint="It is damaged, or nests deeper than protobuf allows (100 messages): export the model again.",
         )
     return ModelError(
         "This is not an ONNX file.",
@@ -122,27 +114,29 @@ def _unreadable(data: bytes) -> ModelError:
     )
 
 
-def _ends_inside_a_field(data: bytes) -> bool:
-    """Whether the top level is made of a model's fields and the last one reaches beyond the end.
+def _top_level(data: bytes) -> Literal["cut", "whole", "foreign"]:
+    """What the fields of the top level say: a model's that end too early, all of a model's, or something else's.
 
     Follows the protobuf wire format (varint tags, wire types 0 and 2 are the only ones in ``ModelProto``).
     """
-    at, fields = 0, 0
+    at, seen = 0, set[int]()
     while at < len(data):
         tag, after = _varint(data, at)
         if after is None:
-            return fields > 0
+            return "cut" if seen else "foreign"
         number, kind = tag >> 3, tag & 7
         if number not in _MODEL_FIELDS or kind not in (0, 2):
-            return False
+            return "foreign"
         value, after_value = _varint(data, after)
         if after_value is None:
-            return fields > 0
+            return "cut" if seen else "foreign"
         at = after_value + (value if kind == 2 else 0)
         if at > len(data):
-            return fields > 0 or number == 1
-        fields += 1
-    return fields > 0
+            return "cut" if seen or number == 1 else "foreign"
+        seen.add(number)
+    if not seen:
+        return "foreign"
+    return "whole" if _GRAPH in seen else "cut"
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int | None]:

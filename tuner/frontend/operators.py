@@ -7,8 +7,7 @@ from collections import Counter
 import onnx
 
 from tuner.errors import UnsupportedOperators
-from tuner.frontend.load import ONNX_DOMAINS
-from tuner.frontend.walk import all_nodes
+from tuner.frontend.walk import ONNX_DOMAINS, all_nodes
 
 # The frontend ignores domains; these of its converters implement ONNX Runtime's operators, not ONNX's.
 # fmt: off
@@ -17,6 +16,8 @@ _MICROSOFT_ONLY = frozenset({
 })
 # fmt: on
 _MICROSOFT = _MICROSOFT_ONLY | {"Gelu"}
+# How many of those that cannot be imported are named in the message, and in its details; and how much of a name.
+_NAMED, _LISTED, _NAME_SHOWN = 40, 500, 200
 # Handled by the importer itself, without a converter.
 _BUILT_IN = frozenset({"If", "Constant"})
 
@@ -30,13 +31,14 @@ def count_operators(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def refuse_unsupported(operators: dict[str, int]) -> None:
-    """Raise `UnsupportedOperators` naming all of those that cannot be imported, with their counts."""
+    """Raise `UnsupportedOperators` naming those that cannot be imported, with their counts (the first 500)."""
     unsupported = {name: count for name, count in operators.items() if not _is_supported(name)}
     if unsupported:
-        shown = ", ".join(f"{name} (×{count})" for name, count in unsupported.items())
+        shown = [f"{name[:_NAME_SHOWN]} (×{count})" for name, count in unsupported.items()]
         raise UnsupportedOperators(
-            f"The model uses {len(unsupported)} operators that cannot be imported: {shown}.",
-            details={"operators": unsupported},
+            f"The model uses {len(unsupported)} operators that cannot be imported: {', '.join(shown[:_NAMED])}"
+            f"{', …' if len(shown) > _NAMED else ''}.",
+            details={"operators": {name[:_NAME_SHOWN]: unsupported[name] for name in list(unsupported)[:_LISTED]}},
         )
 
 

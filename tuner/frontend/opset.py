@@ -7,9 +7,9 @@ import logging
 import onnx
 from onnx import defs, version_converter
 
-from tuner.frontend.load import ONNX_DOMAINS, default_opset
+from tuner.frontend.load import default_opset
 from tuner.frontend.operators import oldest_converter_version
-from tuner.frontend.walk import all_nodes
+from tuner.frontend.walk import ONNX_DOMAINS, all_nodes
 
 log = logging.getLogger(__name__)
 _LOWEST_TARGET = 13

@@ -9,13 +9,16 @@ from pathlib import Path
 import onnx
 
 from tuner.frontend.cost import count_flops, count_weight_bytes, peak_activation_bytes
+from tuner.frontend.faults import told_as_model_error
 from tuner.frontend.fold import fold_constants
+from tuner.frontend.gate import require_footprint
 from tuner.frontend.load import default_opset, load_model
 from tuner.frontend.operators import count_operators, refuse_unsupported
 from tuner.frontend.opset import convert_opset
 from tuner.frontend.repair import repair_operators
 from tuner.frontend.shapes import bind_input_shapes
 from tuner.frontend.tensors import TensorSpec
+from tuner.frontend.walk import all_nodes
 from tuner.targets import TargetSpec
 
 # A trial costs 0.06 s (matmul) to 0.13 s (3x3 convolution) of drafting, building and timing on two idle cores, as
@@ -72,7 +75,15 @@ class PreparedModel:
 
 
 def prepare_model(path: Path, input_shapes: Mapping[str, tuple[int, ...]]) -> PreparedModel:
-    """Load, check, bind, convert and fold; every `ModelError` that the file can cause is raised here."""
+    """Load, check, bind, convert and fold; every `ModelError` that the file can cause is raised here.
+
+    What `tuner.frontend.gate` refuses never reaches the compiler.
+    """
+    with told_as_model_error("Reading the model"):
+        return _prepare(path, input_shapes)
+
+
+def _prepare(path: Path, input_shapes: Mapping[str, tuple[int, ...]]) -> PreparedModel:
     model = load_model(path)
     operators = count_operators(model)
     refuse_unsupported(operators)
@@ -92,6 +103,11 @@ def prepare_model(path: Path, input_shapes: Mapping[str, tuple[int, ...]]) -> Pr
         peak_activation_bytes=peak_activation_bytes(model.graph, known),
         seconds_per_100_trials=_seconds_per_100_trials(flops, heavy),
     )
+    require_footprint(
+        activation_bytes=report.peak_activation_bytes,
+        weights_bytes=report.weights_bytes,
+        operators=sum(1 for _ in all_nodes(model)),
+    )
     return PreparedModel(model=model, report=report)
 
 
@@ -103,10 +119,11 @@ def check_model(path: Path, input_shapes: Mapping[str, tuple[int, ...]], target:
     from tuner.ways import Ways
 
     imported = import_model(path, input_shapes)
-    ways = Ways(prepare(imported.module), target, every_chain=True)
     threads = None if target.is_gpu else target.threads
-    usual = plan_memory(ways.direct, threads=None)  # workspaces not counted
-    least = plan_memory(ways.fused(ways.smallest_plans), threads=threads)
+    with told_as_model_error("Lowering the model"):
+        ways = Ways(prepare(imported.module), target, every_chain=True)
+        usual = plan_memory(ways.direct, threads=None)  # workspaces not counted
+        least = plan_memory(ways.fused(ways.smallest_plans), threads=threads)
     if usual is None or least is None:
         return imported.preflight
     tiles_bytes = 0 if threads is None else threads * _TILES_BYTES_PER_THREAD

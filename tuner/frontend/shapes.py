@@ -10,7 +10,16 @@ import onnx
 from onnx import helper, shape_inference
 
 from tuner.errors import MissingDimensions, ModelError
+from tuner.frontend.gate import (
+    propagated_values,
+    require_axes,
+    require_constants,
+    require_elements,
+    require_shapes,
+)
+from tuner.frontend.gate.limits import MAX_PROPAGATED_VALUES
 from tuner.frontend.tensors import TensorSpec
+from tuner.frontend.values import static_spec
 
 _BATCH_NAMES = re.compile(r"^(n|b|bs|batch|batch_?size|batch_?dim|none|\?|dynamic|unk.*|.*batch.*)?$", re.IGNORECASE)
 # fmt: off
@@ -35,8 +44,8 @@ def bind_input_shapes(model: onnx.ModelProto, input_shapes: Mapping[str, tuple[i
     """Make every input static, in place, and return the inputs in order.
 
     Dimensions come from ``input_shapes``, then from equally named dimensions of other inputs, then batch = 1
-    for a leading dimension. Raises `ModelError` (``unknown_input``, ``shape_mismatch``, ``unsupported_input``)
-    or `MissingDimensions` naming every dimension that is left.
+    for a leading dimension. Raises `ModelError` (``unknown_input``, ``shape_mismatch``, ``unsupported_input``,
+    ``model_too_complex``) or `MissingDimensions` naming every dimension that is left.
     """
     inputs = real_inputs(model.graph)
     _refuse_unknown_names(inputs, input_shapes)
@@ -69,27 +78,25 @@ def bind_input_shapes(model: onnx.ModelProto, input_shapes: Mapping[str, tuple[i
         shape = shapes[value.name]
         assert shape is not None
         spec = TensorSpec(name=value.name, shape=tuple(int(d or 0) for d in shape), dtype=_dtype_name(value))
+        require_elements(spec.shape)
         value.type.tensor_type.shape.CopyFrom(helper.make_tensor_type_proto(1, spec.shape).tensor_type.shape)
         bound.append(spec)
     return tuple(bound)
 
 
-def infer_shapes(model: onnx.ModelProto) -> dict[str, TensorSpec]:
+def infer_shapes(model: onnx.ModelProto, *, propagate: bool = True) -> dict[str, TensorSpec]:
     """Static type of every value whose shape can be inferred; values of unknown shape are absent.
 
-    Raises `ModelError` (``shape_mismatch``) when the operators contradict the input shapes.
+    With ``propagate`` also where shapes are computed from other shapes, unless that would take too much memory. Raises
+    `ModelError` (``shape_mismatch``) when the operators contradict the input shapes, and what the gate raises for
+    shapes and for constants below the main graph.
     """
-    try:
-        inferred = shape_inference.infer_shapes(
-            _without_weights(model), check_type=True, strict_mode=True, data_prop=True
-        )
-    except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
-        reason = " ".join(line.strip() for line in str(error).splitlines() if line.strip())[:500]
-        raise ModelError(
-            f"The operators do not fit the input shapes: {reason}",
-            code="shape_mismatch",
-            hint="Check the shapes given for the inputs against those that the model was exported with.",
-        ) from error
+    require_axes(model)
+    light = _without_weights(model)
+    inferred = _infer(light, strict=False)
+    if propagate:
+        inferred = _infer(light, data_prop=propagated_values(inferred) <= MAX_PROPAGATED_VALUES)
+    require_constants(inferred)
     known: dict[str, TensorSpec] = {}
     for value in [*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output]:
         spec = static_spec(value)
@@ -102,18 +109,18 @@ def infer_shapes(model: onnx.ModelProto) -> dict[str, TensorSpec]:
     return known
 
 
-def static_spec(value: onnx.ValueInfoProto) -> TensorSpec | None:
-    """The type of a value, if it is a tensor of static shape."""
-    if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
-        return None
-    dimensions = value.type.tensor_type.shape.dim
-    element = value.type.tensor_type.elem_type
-    if element in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING):
-        return None
-    if any(not dimension.HasField("dim_value") for dimension in dimensions):
-        return None
-    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(element)).name
-    return TensorSpec(name=value.name, shape=tuple(d.dim_value for d in dimensions), dtype=dtype)
+def _infer(light: onnx.ModelProto, *, strict: bool = True, data_prop: bool = False) -> onnx.ModelProto:
+    try:
+        inferred = shape_inference.infer_shapes(light, check_type=True, strict_mode=strict, data_prop=data_prop)
+    except (shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        reason = " ".join(line.strip() for line in str(error).splitlines() if line.strip())[:500]
+        raise ModelError(
+            f"The operators do not fit the input shapes: {reason}",
+            code="shape_mismatch",
+            hint="Check the shapes given for the inputs against those that the model was exported with.",
+        ) from error
+    require_shapes(inferred)
+    return inferred
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Iterator
 
 import onnx
 
+# Two names of one domain.
+ONNX_DOMAINS = ("", "ai.onnx")
+
 
 def all_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     """Every node of the main graph, of all subgraphs and of the model's own functions."""
@@ -35,23 +38,6 @@ def all_graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
     yield model.graph
     for node in all_nodes(model):
         yield from subgraphs(node)
-
-
-def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every constant tensor: initializers, the parts of sparse ones, and tensors in attributes."""
-    for graph in all_graphs(model):
-        yield from graph.initializer
-        for sparse in graph.sparse_initializer:
-            yield sparse.values
-            yield sparse.indices
-    for node in all_nodes(model):
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            if attribute.HasField("sparse_tensor"):
-                yield attribute.sparse_tensor.values
-                yield attribute.sparse_tensor.indices
 
 
 def outer_values(node: onnx.NodeProto) -> set[str]:
