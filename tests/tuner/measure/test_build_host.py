@@ -123,7 +123,7 @@ def test_a_bad_candidate_fails_alone_and_the_host_stays(
 
 def test_what_a_host_had_when_it_died_is_built_by_others(tmp_path: Path) -> None:
     with (
-        build_host_process() as (host, process),
+        build_host_process(tmp_path / "host") as (host, process),
         pool_with(host) as pool,
     ):
         process.kill()
@@ -135,7 +135,7 @@ def test_what_a_host_had_when_it_died_is_built_by_others(tmp_path: Path) -> None
 def test_a_silent_host_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tuner.measure.build_workers._SILENT_S", 0.5)
     with (
-        build_host_process() as (host, process),
+        build_host_process(tmp_path / "host") as (host, process),
         pool_with(host, timeout_s=0.5) as pool,
     ):
         process.send_signal(signal.SIGSTOP)
@@ -157,7 +157,7 @@ def test_a_host_that_is_not_there_or_of_another_job_is_done_without(tmp_path: Pa
 
 def test_a_host_ends_with_its_parent_and_its_workers_with_it(tmp_path: Path) -> None:
     with (
-        build_host_process() as (host, process),
+        build_host_process(tmp_path / "host") as (host, process),
         pool_with(host) as pool,
     ):
         assert pool.size == 2
@@ -174,7 +174,7 @@ def test_a_library_of_another_machine_is_timed_here(tmp_path: Path) -> None:
     source = TaskSource(key="matmul", module_json=tvm.ir.save_json(mod))
     job = BuildJob(task=source, trace_json=None, output=tmp_path / "matmul.so", repacked_weights=False)
     with (
-        build_host_process() as (host, _),
+        build_host_process(tmp_path / "host") as (host, _),
         BuildPool(host_target(), workers=1, hosts=[host], serve=busy_here, timeout_s=60) as pool,
     ):
         # The first of two is for this machine, which never builds it.
