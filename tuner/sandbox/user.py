@@ -16,8 +16,10 @@ from pathlib import Path
 # Of nobody else: Debian leaves 60000 to 64999 to packages that ask for one, of which there are few.
 SANDBOX_UID = 64_021
 
-_SET_KEEP_CAPABILITIES, _DROP_FROM_BOUNDING_SET, _AMBIENT, _RAISE = 8, 24, 47, 2
-_READ_ANY_FILE, _SET_GROUPS, _SET_USER = 2, 6, 7  # CAP_DAC_READ_SEARCH, CAP_SETGID, CAP_SETUID
+_DROP_FROM_BOUNDING_SET, _SET_SECURE_BITS, _AMBIENT, _RAISE = 24, 28, 47, 2
+_NO_SETUID_FIXUP = 1 << 2
+# CAP_DAC_READ_SEARCH, CAP_SETGID, CAP_SETUID, CAP_SETPCAP
+_READ_ANY_FILE, _SET_GROUPS, _SET_USER, _SET_CAPABILITIES = 2, 6, 7, 8
 _CAPABILITIES_VERSION = 0x20080522
 _LAST_CAPABILITY = 63
 
@@ -35,7 +37,7 @@ def can_change() -> bool:
     if os.geteuid() != 0:
         return False
     held = _capabilities("CapEff")
-    needed = 1 << _READ_ANY_FILE | 1 << _SET_GROUPS | 1 << _SET_USER
+    needed = sum(1 << each for each in (_READ_ANY_FILE, _SET_GROUPS, _SET_USER, _SET_CAPABILITIES))
     return held & needed == needed and _is_mapped(SANDBOX_UID)
 
 
@@ -43,7 +45,8 @@ def change() -> None:
     """Become that user, with all capabilities given up but that of reading any file. Raises OSError."""
     give_up_capabilities(but={_READ_ANY_FILE})
     libc = ctypes.CDLL(None, use_errno=True)
-    _checked(libc.prctl(_SET_KEEP_CAPABILITIES, 1, 0, 0, 0), "prctl")
+    # The change takes no capability away, and `access` answers as the kernel would decide: gcc asks it about paths.
+    _checked(libc.prctl(_SET_SECURE_BITS, _NO_SETUID_FIXUP, 0, 0, 0), "prctl")
     os.setgroups([])
     os.setresgid(SANDBOX_UID, SANDBOX_UID, SANDBOX_UID)
     os.setresuid(SANDBOX_UID, SANDBOX_UID, SANDBOX_UID)

@@ -46,7 +46,7 @@ def test_a_program_sees_what_it_needs_and_its_folder(work_dir: Path, tmp_path: P
     secret.write_text("a secret")
     code = f"""
 import ctypes, os, subprocess, sys, tempfile
-print(open({str(given)!r}).read(), os.getcwd(), tempfile.gettempdir())
+print(open({str(given)!r}).read(), os.getcwd(), tempfile.gettempdir(), os.access(os.getcwd(), 7))
 open("made", "w").write("x"); os.mkdir("folder"); os.rename("made", "folder/moved")
 print(subprocess.run([sys.executable, "-S", "-c", "print('a child')"], capture_output=True, text=True).stdout.strip())
 print(os.sched_getaffinity(0) == {os.sched_getaffinity(0)!r}, os.path.exists("/proc/cpuinfo"))
@@ -65,7 +65,7 @@ for path in ({str(given)!r}, sys.executable, os.__file__):
         pass
 """
     status, printed = run(code, Policy(work_dir=work_dir, read=(given,)))
-    assert (status, printed.splitlines()) == (0, [f"a model {work_dir} {work_dir}", "a child", "True True"])
+    assert (status, printed.splitlines()) == (0, [f"a model {work_dir} {work_dir} True", "a child", "True True"])
     assert (work_dir / "folder" / "moved").read_text() == "x"
 
 
