@@ -1,4 +1,4 @@
-"""The whole interface under schemathesis: whatever a request says, the answer is documented, and no fault of the server's."""
+"""The whole interface under schemathesis: whatever a request says, the answer is documented, and no server error."""
 
 from __future__ import annotations
 
