@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import onnx
@@ -14,6 +15,7 @@ from service.errors import Invalid, NotOnnx
 from service.onnx_sniff import _Reader, sniff
 from service.protobuf_wire import Scanner, WireError
 from tests import models
+from tests.fuzz import wire
 
 GOOD = models.convolutional().SerializeToString()
 ONNX_MODELS = sorted((Path(onnx.__file__).parent / "backend/test/data/light").glob("*.onnx"))
@@ -68,6 +70,52 @@ def test_a_flipped_byte_is_survived(tmp_path: Path, position: int, value: int) -
 @given(size=st.integers(0, len(GOOD) - 1))
 def test_a_truncated_file_is_no_onnx_file(tmp_path: Path, size: int) -> None:
     assert sniffed(GOOD[:size], tmp_path) == "not_onnx"
+
+
+# Field numbers of ModelProto, GraphProto, NodeProto, AttributeProto and TensorProto, and one of none.
+_NUMBERS = st.sampled_from([1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13, 14, 15, 20, 22, 23, 25, 99])
+_MESSAGES = st.recursive(
+    st.binary(max_size=12) | st.integers(0, 2**64 - 1),
+    lambda inner: st.lists(st.tuples(_NUMBERS, inner), max_size=4).map(
+        lambda fields: b"".join(wire.field(number, content) for number, content in fields)
+    ),
+    max_leaves=30,
+)
+
+
+@hypothesis_settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(fields=st.lists(st.tuples(_NUMBERS, _MESSAGES), max_size=6))
+def test_any_messages_are_a_summary_or_a_refusal(tmp_path: Path, fields: list[tuple[int, bytes | int]]) -> None:
+    """What is taken can be kept in a database: small numbers, text without NUL."""
+    content = wire.field(1, 10) + wire.field(8, wire.field(2, 18))
+    content += b"".join(wire.field(number, value) for number, value in fields)
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content)
+    with contextlib.suppress(NotOnnx, Invalid):
+        summary = sniff(path, max_opset=28)
+        assert summary.ir_version is not None
+        assert summary.ir_version < 2**31
+        assert "\0" not in str(summary)
+
+
+@pytest.mark.parametrize("place", ["training", "default attribute"])
+def test_external_data_is_found_where_only_training_and_functions_are(tmp_path: Path, place: str) -> None:
+    outside = onnx.TensorProto(name="w", data_type=1, dims=[1], data_location=onnx.TensorProto.EXTERNAL)
+    model = models.perceptron()
+    if place == "training":
+        model.training_info.add().algorithm.initializer.append(outside)
+    else:
+        model.functions.add(name="F").attribute_proto.add(name="a", type=onnx.AttributeProto.TENSOR, t=outside)
+    assert sniffed(model.SerializeToString(), tmp_path) == "external_data"
+
+
+def test_more_inputs_or_outputs_than_are_kept_are_refused(tmp_path: Path) -> None:
+    model = models.perceptron()
+    for index in range(1024):
+        model.graph.output.add(name=f"y{index}")
+    assert sniffed(model.SerializeToString(), tmp_path) == "model_too_complex"
+    del model.graph.output[0]
+    assert sniffed(model.SerializeToString(), tmp_path) == "opset 18"
 
 
 def test_deep_nesting_ends() -> None:

@@ -354,6 +354,13 @@ def test_a_fault_of_a_library_is_told_as_a_refusal(tmp_path: Path, monkeypatch: 
     assert raised.value.code == "import_failed"
     assert "nobody thought of this" in raised.value.message
 
+    def insist(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("tuner.frontend.preflight.fold_constants", insist)
+    with pytest.raises(ModelError, match="AssertionError in insist"):
+        prepare_model(path, {})
+
     def exhaust(*_: object) -> None:
         raise RuntimeError("std::bad_alloc")
 

@@ -22,7 +22,9 @@ def told_as_model_error(doing: str) -> Iterator[None]:
         if "bad_alloc" in str(error):
             raise MemoryError(f"{doing}: {error}") from error
         traceback.print_exc(file=sys.stderr)
-        reason = " ".join(str(error).split())[:400] or type(error).__name__
+        reason = " ".join(str(error).split())[:400]
+        if not reason:  # an assertion without a word
+            reason = f"{type(error).__name__} in {traceback.extract_tb(error.__traceback__)[-1].name}"
         raise ModelError(
             f"{doing} failed: {reason}.",
             code="import_failed",

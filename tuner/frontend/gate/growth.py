@@ -55,11 +55,13 @@ def require_constants(inferred: onnx.ModelProto) -> None:
 
 def _made_below(graph: onnx.GraphProto, outer: set[str]) -> Iterator[TensorSpec]:
     """Types of what constant nodes make in the graphs below this one."""
+    graphs = [below for node in graph.node for below in subgraphs(node)]
+    if not graphs:
+        return
     constant, _ = _constants(graph, outer)
-    for node in graph.node:
-        for below in subgraphs(node):
-            yield from _constants(below, constant)[1]
-            yield from _made_below(below, constant)
+    for below in graphs:
+        yield from _constants(below, constant)[1]
+        yield from _made_below(below, constant)
 
 
 def _constants(graph: onnx.GraphProto, outer: set[str]) -> tuple[set[str], list[TensorSpec]]:

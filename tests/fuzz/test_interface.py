@@ -1,0 +1,84 @@
+"""The whole interface under schemathesis: whatever a request says, the answer is documented, and no server error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import schemathesis
+from hypothesis import settings
+from hypothesis import strategies as st
+from schemathesis.python.asgi import ASGIClient
+from schemathesis.specs.openapi import checks
+
+from service.app import create_app
+from service.settings import Settings
+from tests import models
+from tests.fuzz.cases import make_case
+from tests.fuzz.conftest import CASES
+from tests.service.contract import document, undocumented
+
+pytestmark = pytest.mark.fuzz
+
+# Of each operation; all of them together are about as many as there are cases.
+_REQUESTS = max(CASES // 50, 4)
+
+
+def _line(entry: dict[str, object]) -> bytes:
+    return json.dumps(entry).encode()
+
+
+_CHECKS = [
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_headers_conformance,
+    checks.response_schema_conformance,
+    checks.unsupported_method,
+]
+
+
+_LINES = st.lists(st.binary(max_size=40) | st.dictionaries(st.text(), st.none() | st.integers() | st.text()).map(_line))
+schemathesis.openapi.media_type("application/x-ndjson", _LINES.map(b"\n".join))
+schemathesis.openapi.media_type(
+    "application/octet-stream", st.binary() | st.integers(0, 10_000).map(lambda number: make_case(number).content)
+)
+schema = schemathesis.openapi.from_dict(document())
+known: dict[str, str] = {"name": "host", "target": "host"}
+
+
+@schema.hook
+def map_path_parameters(
+    context: schemathesis.HookContext, parameters: dict[str, object] | None
+) -> dict[str, object] | None:
+    """Every other time what is there is asked for; not of the check, which would start a process each time."""
+    if parameters is None or context.operation is None or context.operation.label.endswith("/check"):
+        return parameters
+    return {name: known[name] if name in known and len(str(v)) % 2 else v for name, v in parameters.items()}
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ASGIClient]:
+    """Of a server without an engine that has a model, and a job that was cancelled."""
+    app = create_app(Settings(data_dir=tmp_path_factory.mktemp("data")), engine=False)
+    with ASGIClient(app) as client:
+        uploaded = client.post("/api/v1/models", data=models.perceptron().SerializeToString()).json()
+        job = client.post("/api/v1/jobs", json={"model_id": uploaded["id"], "trials": 8}).json()
+        assert client.post(f"/api/v1/jobs/{job['id']}/cancel").status_code == 202
+        known.update(model_id=uploaded["id"], job_id=job["id"])
+        yield client
+
+
+@schema.parametrize()
+@settings(max_examples=_REQUESTS, deadline=None, derandomize=True)
+def test_every_answer_is_documented(case: schemathesis.Case, client: ASGIClient) -> None:
+    response = case.call(base_url=client.base_url, session=client)
+    assert response.status_code < 500, response.text
+    case.validate_response(response, checks=_CHECKS)
+    media_type = response.headers.get("content-type", [""])[0].partition(";")[0]
+    found = undocumented(
+        case.method, case.formatted_path, status=response.status_code, media_type=media_type, body=response.content
+    )
+    assert list(found) == []
+    if response.status_code >= 400 and media_type == "application/problem+json":
+        assert json.loads(response.content)["hint"]
