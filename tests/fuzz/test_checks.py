@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.settings import Settings
 from tests.fuzz import wire
+from tests.fuzz.conftest import UNLIMITED
 from tests.fuzz.seeds import integers, network
+from tests.signed_in import TestClient
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.slow]
 
@@ -21,7 +22,7 @@ pytestmark = [pytest.mark.fuzz, pytest.mark.slow]
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     data_dir: Path = tmp_path_factory.mktemp("data")
-    with TestClient(create_app(Settings(data_dir=data_dir), engine=False)) as client:
+    with TestClient(create_app(Settings(data_dir=data_dir, **UNLIMITED), engine=False)) as client:
         yield client
 
 

@@ -19,6 +19,7 @@ from service.uploads import delete_model
 from tests import models
 from tests.acceptance.conftest import serve
 from tests.service.conftest import until
+from tests.signed_in import token_of
 
 pytestmark = pytest.mark.fuzz
 
@@ -27,6 +28,7 @@ ZEROS_BYTES = int(os.environ.get("TESSERA_TEST_FUZZ_ZEROS_BYTES", str(64 * 1024*
 MODEL = models.perceptron().SerializeToString()
 _WITHIN_S = 20.0
 _PIECE = bytes(2**20)
+_TOKEN = "Authorization: -"
 
 
 class Server:
@@ -35,13 +37,17 @@ class Server:
     def __init__(self, url: str, services: Services) -> None:
         self.address = (urlsplit(url).hostname or "", urlsplit(url).port or 0)
         self.services = services
+        self.token = token_of(url)
 
     def connect(self) -> socket.socket:
         return socket.create_connection(self.address, timeout=_WITHIN_S)
 
+    def signed(self, request: bytes) -> bytes:
+        return request.replace(_TOKEN.encode(), f"Authorization: Bearer {self.token}".encode())
+
     def get(self, path: str) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(*self.address, timeout=_WITHIN_S)
-        connection.request("GET", path)
+        connection.request("GET", path, headers={"Authorization": f"Bearer {self.token}"})
         response = connection.getresponse()
         answer = response.status, response.read()
         connection.close()
@@ -81,8 +87,8 @@ def server(running: Server) -> Iterator[Server]:
 
 
 def head(length: int | str | None, *more: str) -> bytes:
-    """Of an upload: its header, with that length."""
-    lines = ["POST /api/v1/models?filename=m.onnx HTTP/1.1", "Host: 127.0.0.1", *more]
+    """Of an upload: its header, with that length; who sends it is put in by `Server.signed`."""
+    lines = ["POST /api/v1/models?filename=m.onnx HTTP/1.1", "Host: 127.0.0.1", _TOKEN, *more]
     if length is not None:
         lines.append(f"Content-Length: {length}")
     return "\r\n".join([*lines, "", ""]).encode()
@@ -102,7 +108,7 @@ def answer(connection: socket.socket) -> tuple[int, str, bytes]:
 @pytest.mark.parametrize("sent", [0, 1, len(MODEL) // 2, len(MODEL) - 1])
 def test_of_a_cut_upload_nothing_is_left(server: Server, sent: int, reset: bool) -> None:
     connection = server.connect()
-    connection.sendall(head(len(MODEL)) + MODEL[:sent])
+    connection.sendall(server.signed(head(len(MODEL))) + MODEL[:sent])
     if reset:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
@@ -115,7 +121,7 @@ def test_many_slow_uploads_hold_nobody_up(server: Server) -> None:
     step = len(MODEL) // 4
     for begin in range(0, len(MODEL), step):
         for connection in connections:
-            connection.sendall((head(len(MODEL)) if begin == 0 else b"") + MODEL[begin : begin + step])
+            connection.sendall((server.signed(head(len(MODEL))) if begin == 0 else b"") + MODEL[begin : begin + step])
         assert server.get("/healthz")[0] == 200
     statuses = sorted(answer(connection)[0] for connection in connections)
     assert set(statuses) <= {200, 201}
@@ -157,7 +163,7 @@ def test_many_slow_uploads_hold_nobody_up(server: Server) -> None:
 )
 def test_a_wrong_length_is_the_clients_fault(server: Server, header: bytes, body: bytes) -> None:
     with server.connect() as connection, contextlib.suppress(ConnectionError):
-        connection.sendall(header + body)
+        connection.sendall(server.signed(header) + body)
         connection.shutdown(socket.SHUT_WR)
         status, media_type, told = answer(connection)
         assert status < 500
@@ -178,13 +184,15 @@ def test_zeros_are_received_and_refused(server: Server, chunked: bool) -> None:
             yield _PIECE
 
     connection = http.client.HTTPConnection(*server.address, timeout=600.0)
-    headers = {} if chunked else {"Content-Length": str(ZEROS_BYTES)}
+    headers = {"Authorization": f"Bearer {server.token}"}
+    if not chunked:
+        headers["Content-Length"] = str(ZEROS_BYTES)
     connection.request("POST", "/api/v1/models", body=zeros(), headers=headers, encode_chunked=chunked)
     response = connection.getresponse()
     assert (response.status, json.loads(response.read())["code"]) == (400, "not_onnx")
     connection.close()
     with server.connect() as other:
-        other.sendall(head(server.services.settings.max_upload_bytes + 2**30))
+        other.sendall(server.signed(head(server.services.settings.max_upload_bytes + 2**30)))
         status, _, told = answer(other)
         assert (status, json.loads(told)["code"]) == (413, "model_too_large")
     assert server.is_well()

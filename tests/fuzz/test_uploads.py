@@ -13,7 +13,6 @@ from urllib.parse import quote
 import httpx2
 import numpy as np
 import pytest
-from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.settings import Settings
@@ -21,8 +20,9 @@ from tests import models
 from tests.fuzz import hostile
 from tests.fuzz.byte_mutations import mutate_bytes
 from tests.fuzz.cases import make_case
-from tests.fuzz.conftest import CASES
+from tests.fuzz.conftest import CASES, UNLIMITED
 from tests.service.contract import undocumented
+from tests.signed_in import TestClient
 
 pytestmark = pytest.mark.fuzz
 
@@ -62,7 +62,7 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def client(data_dir: Path) -> Iterator[TestClient]:
-    with TestClient(create_app(Settings(data_dir=data_dir), engine=False)) as client:
+    with TestClient(create_app(Settings(data_dir=data_dir, **UNLIMITED), engine=False)) as client:
         yield client
 
 

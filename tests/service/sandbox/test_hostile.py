@@ -9,7 +9,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from starlette.testclient import TestClient
 
 from service.blobs.local import blob_path
 from service.settings import GIB, Settings
@@ -18,6 +17,7 @@ from tests import models
 from tests.service.conftest import Served, ended, start, until, upload
 from tests.service.sandbox.hostile import MARK
 from tests.service.test_engine import is_ready, log_of, processes_of
+from tests.signed_in import TestClient
 from tuner.sandbox.strength import strength
 
 pytestmark = pytest.mark.skipif(not strength().is_enough, reason="this machine cannot confine processes")
