@@ -153,6 +153,9 @@ def test_attributes_and_names_are_limited() -> None:
 def test_a_name_that_is_no_text_is_refused() -> None:
     content = network([relu()]).SerializeToString().replace(b"Relu", b"\xff\xfe\xfd\xfc")
     assert refusal(content).code == "model_invalid"
+    outside = TensorProto(name="wwww", data_type=1, dims=[1], data_location=TensorProto.EXTERNAL)
+    content = network([relu()], initializers=[outside]).SerializeToString().replace(b"wwww", b"\xff\xfe\xfd\xfc")
+    assert refusal(content).code == "model_invalid"
 
 
 @pytest.mark.parametrize(

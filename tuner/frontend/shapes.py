@@ -45,7 +45,7 @@ def bind_input_shapes(model: onnx.ModelProto, input_shapes: Mapping[str, tuple[i
 
     Dimensions come from ``input_shapes``, then from equally named dimensions of other inputs, then batch = 1
     for a leading dimension. Raises `ModelError` (``unknown_input``, ``shape_mismatch``, ``unsupported_input``,
-    ``model_too_complex``) or `MissingDimensions` naming every dimension that is left.
+    ``model_too_large``) or `MissingDimensions` naming every dimension that is left.
     """
     inputs = real_inputs(model.graph)
     _refuse_unknown_names(inputs, input_shapes)

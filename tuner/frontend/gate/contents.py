@@ -18,7 +18,6 @@ from tuner.frontend.gate.limits import (
     MAX_TEXT_BYTES,
     require_count,
 )
-from tuner.frontend.gate.parts import require_text
 
 _TYPES = frozenset(onnx.TensorProto.DataType.values()) - {onnx.TensorProto.UNDEFINED}
 # Two or four elements share a byte: onnx.checker knows how long they are.
@@ -33,7 +32,6 @@ def require_tensors(tensors: Iterable[onnx.TensorProto]) -> None:
     """Raises `TooComplex` for a rank or a size beyond the limits, and `ModelError` (``model_invalid``) for a type that
     does not exist, negative sizes, and raw bytes that are more or fewer than shape and type say."""
     for tensor in tensors:
-        require_text([tensor.name])
         require_count("dimensions of one tensor", len(tensor.dims), MAX_RANK, limit="rank")
         if tensor.data_type not in _TYPES:
             raise _invalid(tensor, f"is of type {tensor.data_type}, which does not exist")

@@ -55,16 +55,17 @@ def _messages(model: onnx.ModelProto) -> Iterator[tuple[Any, int]]:
         nesting += isinstance(message, onnx.GraphProto)
         yield message, max(nesting, 0)
         if isinstance(message, onnx.TensorProto):
+            _require_text([message.name])
             continue  # nothing is nested below, and reading its fields would copy the weights
         for descriptor, value in message.ListFields():
             if descriptor.message_type is not None:
                 children = [value] if hasattr(value, "ListFields") else value
                 left.extend((child, nesting) for child in children)
             elif descriptor.type == descriptor.TYPE_STRING and descriptor.name not in _FOR_PEOPLE:
-                require_text([value] if isinstance(value, str | bytes) else value)
+                _require_text([value] if isinstance(value, str | bytes) else value)
 
 
-def require_text(values: Iterable[str | bytes]) -> None:
+def _require_text(values: Iterable[str | bytes]) -> None:
     """Raises `ModelError` (``model_invalid``) for what protobuf gives as bytes, since it is no UTF-8."""
     for value in values:
         if isinstance(value, bytes):
