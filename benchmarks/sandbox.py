@@ -5,7 +5,8 @@
 The confined half of a job runs with ``TESSERA_SANDBOX=auto`` and ``off`` in turns, each time on new stores in memory,
 through the same messages. Of whole jobs the search is timed, from its first event to the next stage, and divided by its
 trials; of jobs whose model cannot be read, the way from the start to the answer, which has the start of the process and
-the compiler's imports in it. Which side goes first changes from round to round; medians are compared.
+the compiler's imports in it. Processor time is of all processes of a whole job. Which side goes first changes from round
+to round; medians are compared.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import resource
 import statistics
 import sys
 import tempfile
@@ -38,11 +40,13 @@ _MS = 1e3
 
 
 class Clock:
-    """A sink that keeps when the search began and ended, and how many trials it had."""
+    """A sink that keeps when the search began and ended, and how many trials it had; ``cpu_s`` is of all processes of the
+    job."""
 
     def __init__(self) -> None:
         self.stages: dict[str, float] = {}
         self.trials = 0
+        self.cpu_s = 0.0
 
     def emit(self, event: Event) -> None:
         if isinstance(event, StageStarted):
@@ -69,8 +73,11 @@ def run(mode: Mode, model: Path, trials: int, folder: Path) -> Clock:
     request = TuneRequest(
         model_path=model, model_name=model.name, target=spec, work_dir=folder / "work", budget=Budget(trials=trials)
     )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with contextlib.redirect_stdout(sys.stderr):
         run_confined(Settings(data_dir=folder, sandbox=mode), "benchmark", request, host)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    clock.cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return clock
 
 
@@ -97,12 +104,15 @@ def main() -> None:
     given = parser.parse_args()
     starts: dict[str, list[float]] = {side: [] for side in _SIDES}
     trials: dict[str, list[float]] = {side: [] for side in _SIDES}
+    cpu: dict[str, list[float]] = {side: [] for side in _SIDES}
     with tempfile.TemporaryDirectory() as temporary:
         for side in in_turns(given.starts):
             starts[side].append(start_ms(side, Path(temporary)))
         for side in in_turns(given.rounds):
-            trials[side].append(run(side, given.model.resolve(), given.trials, Path(temporary)).trial_ms)
-            print(f"{side:>5}: {trials[side][-1]:.2f} ms a trial")
+            clock = run(side, given.model.resolve(), given.trials, Path(temporary))
+            trials[side].append(clock.trial_ms)
+            cpu[side].append(clock.cpu_s)
+            print(f"{side:>5}: {clock.trial_ms:.2f} ms a trial, {clock.cpu_s:.1f} s of processor time")
     start = {side: statistics.median(values) for side, values in starts.items()}
     trial = {side: statistics.median(values) for side, values in trials.items()}
     print(f"{strength()}")
@@ -111,8 +121,9 @@ def main() -> None:
     result = {
         "start_overhead_ms": round(start["auto"] - start["off"], 1),
         "trial_overhead": round(trial["auto"] / trial["off"] - 1, 4),
+        "cpu_overhead": round(statistics.median(cpu["auto"]) / statistics.median(cpu["off"]) - 1, 4),
         "sandbox": str(strength()),
-        "rows": {"start_ms": starts, "trial_ms": trials},
+        "rows": {"start_ms": starts, "trial_ms": trials, "cpu_s": cpu},
     }
     print(json.dumps(result))
 

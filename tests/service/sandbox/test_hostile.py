@@ -214,6 +214,7 @@ BUNDLES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attacks", [[f"say {each}" for each in SAID], [f"bundle {each}" for each in BUNDLES]])
 def test_a_forgery_ends_the_job_and_no_other(
     fake: Served, settings: Settings, model_file: Path, attacks: list[str]
