@@ -13,7 +13,7 @@ INSTALL := $(PIP) install --no-deps --require-hashes
 INSTALL_SELF := $(PIP) install --no-deps --no-build-isolation --editable '.[server]'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-installations test-fuzz lint format screenshots lock clean
+.PHONY: help demo serve test test-slow test-installations test-fuzz lint format screenshots lock clean
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +25,10 @@ serve: $(VENV)/installed ## Start the service: REST API, dashboard and engine
 	@$(BIN)/tessera serve
 
 test: $(VENV)/installed-dev ## Run the tests (PYTEST_ARGS="-k name" chooses some)
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not installation" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not installation and not slow and not fuzz" $(PYTEST_ARGS)
+
+test-slow: $(VENV)/installed-dev ## Whole jobs, emulated boards and browsers: what takes more than half a minute each
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "slow and not installation and not fuzz" $(PYTEST_ARGS)
 
 test-installations: $(VENV)/installed-dev ## Clusters, containers' services, and everything killed at 20 moments of real jobs
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope -m installation $(PYTEST_ARGS)

@@ -5,8 +5,8 @@
 The confined half of a job runs with ``TESSERA_SANDBOX=auto`` and ``off`` in turns, each time on new stores in memory,
 through the same messages. Of whole jobs the search is timed, from its first event to the next stage, and divided by its
 trials; of jobs whose model cannot be read, the way from the start to the answer, which has the start of the process and
-the compiler's imports in it. Processor time is of all processes of a whole job. Which side goes first changes from round
-to round; medians are compared.
+the compiler's imports in it. Processor time is of all processes of a whole job. Which side goes first changes from
+round to round; medians are compared.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _MS = 1e3
 
 
 class Clock:
-    """A sink that keeps when the search began and ended, and how many trials it had; ``cpu_s`` is of all processes of the
-    job."""
+    """A sink that keeps when the search began and ended, and how many trials it had; ``cpu_s`` is of all processes of
+    the job."""
 
     def __init__(self) -> None:
         self.stages: dict[str, float] = {}

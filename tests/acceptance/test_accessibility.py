@@ -28,6 +28,7 @@ def barriers(page: Page) -> list[str]:
 
 # Every page in both widths and in both colour schemes; what is wrong with one hardly depends on the other.
 @pytest.mark.parametrize(("size", "scheme"), [("wide", "light"), ("phone", "dark")])
+@pytest.mark.slow
 def test_no_page_has_a_barrier(site: Site, browser: Browser, watch: Watch, size: str, scheme: str) -> None:
     found = {}
     with open_page(browser, watch, base_url=site.url, size=size, scheme=scheme) as page:

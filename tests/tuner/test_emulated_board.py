@@ -71,6 +71,7 @@ def run_on_a_board(bundle: Path, tracker: Tracker) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_model_is_tuned_on_two_boards_one_of_which_dies(
     root: Path, convolutional_model: Path, tmp_path: Path
 ) -> None:

@@ -83,6 +83,7 @@ def request(model: Path, work_dir: Path, limit: int | None) -> TuneRequest:
     )
 
 
+@pytest.mark.slow
 def test_a_limit_is_kept_and_the_bundle_says_so(tmp_path: Path) -> None:
     onnx.save(wide(), tmp_path / "wide.onnx")
     limit = 1_000_000

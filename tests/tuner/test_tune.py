@@ -64,6 +64,7 @@ def wrong_report(**_: object) -> NumericsReport:
     return NumericsReport(samples=1, outputs=(output,))
 
 
+@pytest.mark.slow
 def test_a_job_a_second_job_and_one_without_measuring(convolutional_model: Path, tmp_path: Path) -> None:
     store, sink = MemoryRecordStore(), ListSink()
     result = run(request(convolutional_model, tmp_path / "first"), store=store, sink=sink)
@@ -199,6 +200,7 @@ def winograd_wherever_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("winograd_wherever_measured")
+@pytest.mark.slow
 def test_a_convolution_by_winograd_is_searched_built_and_verified(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,6 +231,7 @@ def test_a_convolution_by_winograd_is_searched_built_and_verified(
 
 
 @pytest.mark.usefixtures("winograd_wherever_measured")
+@pytest.mark.slow
 def test_a_network_that_winograd_makes_wrong_is_built_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "schedules.graph.winograd.transformed_weights", lambda weights: 1.01 * transformed_weights(weights)
@@ -245,6 +248,7 @@ def test_a_network_that_winograd_makes_wrong_is_built_without(tmp_path: Path, mo
     assert verify_bundle(result.bundle).ok
 
 
+@pytest.mark.slow
 def test_a_network_is_built_both_ways_where_windows_come_near(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tuner.ways._TRIALS_PER_FUNCTION", 0)
     monkeypatch.setattr("tuner.ways._NEAR", 1e9)

@@ -36,6 +36,7 @@ def scheduled(function: PrimFunc, *, seed: int) -> PrimFunc:
 
 
 @pytest.mark.parametrize("shard", range(_SHARDS))
+@pytest.mark.slow
 def test_random_chains_compute_the_same(shard: int) -> None:
     @seed(shard * _CHAINS)
     @settings(max_examples=_CHAINS // _SHARDS, deadline=None, suppress_health_check=list(HealthCheck), database=None)

@@ -84,6 +84,7 @@ def test_candidates_are_timed_and_compared_on_a_board(fleet: Boards, tmp_path: P
     assert fleet.tracker.fleet().of(KEY) == [Board(key=KEY, host="127.0.0.1", port=port)]
 
 
+@pytest.mark.slow
 def test_a_killed_board_costs_the_trial_that_it_was_measuring(fleet: Boards, tmp_path: Path) -> None:
     lost = fleet.start()
     while len(fleet.processes) < 2:
