@@ -22,7 +22,6 @@ from ray.exceptions import RayError
 from service.engine.processes import JOB_VARIABLE, python_module
 from tuner.measure.build_workers import KEY_VARIABLE, BuildHost
 from tuner.sandbox import Mode
-from tuner.sandbox.files import remove_tree
 from tuner.sandbox.limits import Limits, usual_processes
 from tuner.sandbox.packages import compile_packages
 from tuner.sandbox.start import Policy, start
@@ -43,21 +42,20 @@ class BuilderActor:
             self._port = listener.getsockname()[1]
             self._process = start(
                 [*python_module("tuner.measure.build_host"), str(listener.fileno())],
-                Policy(work_dir=folder, limits=Limits(processes=usual_processes()), keeper=True),
+                Policy(work_dir=folder, limits=Limits(processes=usual_processes()), keeper=True, remove=True),
                 mode=mode,
                 environment={JOB_VARIABLE: job_id, KEY_VARIABLE: key},
                 pass_fds=[listener.fileno()],
                 stdin=subprocess.PIPE,
             )
-        threading.Thread(target=self._end_with_it, args=(folder,), daemon=True).start()
+        threading.Thread(target=self._end_with_it, daemon=True).start()
 
     def address(self) -> tuple[str, int]:
         """Where it listens."""
         return self._address, self._port
 
-    def _end_with_it(self, folder: Path) -> None:
+    def _end_with_it(self) -> None:
         self._process.wait()
-        remove_tree(folder)
         os._exit(0)
 
 

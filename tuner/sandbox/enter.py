@@ -29,7 +29,7 @@ _OUT_OF_MEMORY_SCORE = "500"
 def main(arguments: list[str]) -> NoReturn:
     policy, command = json.loads(arguments[0]), arguments[1:]
     if policy["keeper"]:
-        keep()  # goes on in the child
+        keep(remove=policy["remove"])  # goes on in the child
     try:
         _confine(policy)
         os.execve(command[0], command, os.environ)

@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+from tuner.sandbox.files import remove_tree
+
 _SET_CHILD_SUBREAPER = 36
 _SWEEP_S = 0.02
 
@@ -24,8 +26,9 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def keep() -> None:
-    """Fork: return in the child; the parent waits for it, ends its family, and ends in the same way."""
+def keep(*, remove: str | None = None) -> None:
+    """Fork: return in the child; the parent waits for it, ends its family, removes a folder of theirs, and ends in the
+    same way."""
     adopt_orphans()
     child = os.fork()
     if child == 0:
@@ -35,6 +38,8 @@ def keep() -> None:
         os.dup2(null, descriptor)
     _, status = os.waitpid(child, 0)
     end_descendants(os.getpid())
+    if remove is not None:
+        remove_tree(Path(remove))
     end_like(os.waitstatus_to_exitcode(status))
 
 

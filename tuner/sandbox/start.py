@@ -36,8 +36,8 @@ class Policy:
 
     ``work_dir`` is where it may write, and starts in; ``read`` what it may read beside what all programs of ours need;
     ``secrets`` are folders that must not lie in any of it; ``connect`` are the TCP ports that it may connect to. With
-    ``keeper`` another process waits for it, so that nothing that it starts outlives it (`tuner.sandbox.keeper`); who
-    starts it is not needed for that then.
+    ``keeper`` another process waits for it, so that nothing that it starts outlives it (`tuner.sandbox.keeper`), and
+    with ``remove`` its folder neither; who starts it is not needed for that then.
     """
 
     work_dir: Path
@@ -46,6 +46,7 @@ class Policy:
     connect: tuple[int, ...] = ()
     limits: Limits = field(default_factory=Limits)
     keeper: bool = False
+    remove: bool = False
 
 
 def start(
@@ -156,5 +157,6 @@ def _as_json(policy: Policy, found: Strength) -> dict[str, Any]:
         "seccomp": found.seccomp,
         "own_user": found.own_user,
         "keeper": policy.keeper,
+        "remove": str(policy.work_dir) if policy.remove else None,
         "parent": os.getpid(),
     }

@@ -159,7 +159,8 @@ os.wait()
 time.sleep(0.5)
 os.kill(os.getpid(), 11)
 """
-    status, _ = run(code, Policy(work_dir=work_dir, keeper=True))
+    status, _ = run(code, Policy(work_dir=work_dir, keeper=True, remove=True))
+    assert not work_dir.exists()
     assert status == -signal.SIGSEGV
     assert until(lambda: not any("import time; time.sleep(123456)" in line for line in _command_lines()))
 
