@@ -187,12 +187,9 @@ def _sqlite_engine(url: URL) -> Engine:
     def _configure(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # we begin transactions ourselves, see `_begin`
         cursor = connection.cursor()
-        for pragma in (
-            "journal_mode=WAL",
-            "synchronous=NORMAL",
-            f"busy_timeout={int(BUSY_TIMEOUT_S * 1000)}",
-            "foreign_keys=ON",
-        ):
+        cursor.execute(f"PRAGMA busy_timeout={int(BUSY_TIMEOUT_S * 1000)}")
+        _to_write_ahead_log(cursor)
+        for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
@@ -202,6 +199,19 @@ def _sqlite_engine(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
+
+
+def _to_write_ahead_log(cursor: sqlite3.Cursor) -> None:
+    """A new database is changed to it by whoever comes first; SQLite refuses the others meanwhile, and does not wait."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _postgresql_engine(url: URL) -> Engine:
