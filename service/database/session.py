@@ -202,7 +202,7 @@ def _sqlite_engine(url: URL) -> Engine:
 
 
 def _to_write_ahead_log(cursor: sqlite3.Cursor) -> None:
-    """A new database is changed to it by whoever comes first; SQLite refuses the others meanwhile, and does not wait."""
+    """A new database is changed to it by whoever comes first; SQLite refuses the others at once."""
     deadline = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:
