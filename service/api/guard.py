@@ -13,11 +13,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.access.errors import CrossOrigin, UnknownHost
+from service.access.gate import SAFE_METHODS
 from service.access.hosts import AllowedHosts
 from service.api.problems import problem_response
 from service.errors import ServiceError
 
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -52,7 +52,7 @@ class Guard:
         host, origin = headers.get("host", ""), headers.get("origin")
         if not self._hosts.allow(host):
             return UnknownHost(f"{host[:100]!r} is no name of this server.")
-        if origin is not None and method not in _SAFE_METHODS and _netloc(origin) != host:
+        if origin is not None and method not in SAFE_METHODS and _netloc(origin) != host:
             return CrossOrigin(f"A page of {origin[:200]} asked for this change.")
         return None
 

@@ -8,13 +8,13 @@ from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from service.access import audit
-from service.access.access import Access
 from service.access.errors import NotSignedIn, TooManyRequests
 from service.access.gate import address_of
 from service.access.principal import Credential, Principal
 from service.access.refusals import SIGN_IN, own_address
 from service.access.scopes import AccessScope
 from service.access.sessions import close_session, drop_cookie, open_session, session_id_of, set_cookie
+from service.api.dependencies import get_access
 from service.dashboard.pages import PageRoute, render, services_of
 from service.errors import ServiceError
 
@@ -30,7 +30,7 @@ def show_sign_in(request: Request, code: Annotated[str, Query(max_length=100)] =
     """With the code of a link: the browser is signed in, and goes where it wanted to."""
     if not code:
         return _page(request, next=next)
-    access = _access(request)
+    access = get_access(request)
     try:
         access.refuse_guessing(address_of(request))
         token_id = access.links.redeem(code)
@@ -48,7 +48,7 @@ def sign_in(
     token: Annotated[str, Form(max_length=300)] = "",
     next: Annotated[str, Form(max_length=2000)] = "/",
 ) -> Response:
-    access = _access(request)
+    access = get_access(request)
     try:
         access.refuse_guessing(address_of(request))
         principal = access.authenticator.look_up(Credential.of("token", token.strip()))
@@ -65,7 +65,7 @@ def sign_out(request: Request) -> Response:
     session_id = session_id_of(request)
     if session_id is not None:
         close_session(services_of(request).database, session_id)
-        _access(request).authenticator.forget()
+        get_access(request).authenticator.forget()
         drop_cookie(request, response)
     return response
 
@@ -74,7 +74,7 @@ def _signed_in(request: Request, token_id: str, *, next: str) -> Response:
     settings, database = services_of(request).settings, services_of(request).database
     lifetime_s = settings.session_lifetime_s
     session_id = open_session(database, token_id, lifetime_s=lifetime_s, instead_of=session_id_of(request))
-    authenticator = _access(request).authenticator
+    authenticator = get_access(request).authenticator
     authenticator.forget()  # the session before
     principal = authenticator.look_up(Credential.of("session", session_id))
     _note(request, principal or _NOBODY, status=303)
@@ -84,7 +84,7 @@ def _signed_in(request: Request, token_id: str, *, next: str) -> Response:
 
 
 def _wrong(request: Request, error: NotSignedIn) -> NotSignedIn:
-    _access(request).note_failure(address_of(request))
+    get_access(request).note_failure(address_of(request))
     _note(request, _NOBODY, status=error.status)
     return error
 
@@ -106,9 +106,3 @@ def _page(request: Request, *, next: str, error: ServiceError | None = None) -> 
     response = render("sign_in.html", context, status=error.status if error else 200, here=SIGN_IN)
     response.headers.update(error.headers if error else {})
     return response
-
-
-def _access(request: Request) -> Access:
-    access = request.app.state.access
-    assert isinstance(access, Access)
-    return access

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
 from service.access import audit, tokens
-from service.access.access import Access
 from service.access.scopes import AccessScope
+from service.api.dependencies import get_access
 from service.api.schemas import TokenCreate, TokenCreated, WebhookCreate, WebhookCreated
 from service.dashboard.pages import PageRoute, render, services_of
 from service.database.base import now
@@ -94,9 +94,7 @@ def add_token(
 @router.post("/settings/tokens/{token_id}/revoke")
 def end_token(request: Request, token_id: str) -> Response:
     tokens.revoke_token(services_of(request).database, token_id)
-    access = request.app.state.access
-    assert isinstance(access, Access)
-    access.authenticator.forget()
+    get_access(request).authenticator.forget()
     return RedirectResponse("/settings#access", status_code=303)
 
 

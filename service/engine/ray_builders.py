@@ -72,7 +72,7 @@ class Builders:
         for actor in list(self._actors):
             try:
                 host, port = ray.get(actor.address.remote(), timeout=max(0.0, deadline - time.monotonic()))
-            except (RayError, ValueError):  # another job was quicker, or it did not start
+            except RayError:  # another job was quicker, or it did not start
                 self._actors.remove(actor)
                 ray.kill(actor)
             else:

@@ -104,9 +104,8 @@ def doubling(rng: random.Random) -> bytes:
     return network(nodes, initializers=first).SerializeToString()
 
 
-def functions_of_functions(rng: random.Random) -> bytes:
-    """Each calls the next twice: 2**levels operators."""
-    levels = rng.choice((4, 10, 17, 30, 64, 300))
+def doubling_functions(levels: int) -> list[onnx.FunctionProto]:
+    """Each calls the next twice: ``F0`` has 2**(levels - 1) operators when it is written out."""
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("local", 1)]
     functions = []
     for level in range(levels):
@@ -117,6 +116,11 @@ def functions_of_functions(rng: random.Random) -> bytes:
         ]
         nodes = calls if level < levels - 1 else [helper.make_node("Relu", ["a"], ["b"])]
         functions.append(helper.make_function("local", f"F{level}", ["a"], ["b"], nodes, opsets))
+    return functions
+
+
+def functions_of_functions(rng: random.Random) -> bytes:
+    functions = doubling_functions(rng.choice((4, 10, 17, 30, 64, 300)))
     rng.shuffle(functions)
     return network([helper.make_node("F0", ["x"], ["y"], domain="local")], functions=functions).SerializeToString()
 

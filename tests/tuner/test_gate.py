@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests import models
 from tests.fuzz import wire
+from tests.fuzz.bombs import doubling_functions
 from tests.fuzz.hostile import external_data
 from tests.fuzz.seeds import integers, network, seeds
 from tuner.errors import ModelError
@@ -72,17 +73,7 @@ def test_nodes_are_counted_with_functions_written_out() -> None:
 
 
 def doubled(levels: int) -> onnx.ModelProto:
-    """Functions that call the next one twice."""
-    functions = []
-    for level in range(levels):
-        below = f"F{level + 1}"
-        calls = [
-            helper.make_node(below, ["a"], ["c"], domain="local"),
-            helper.make_node(below, ["c"], ["b"], domain="local"),
-        ]
-        nodes = calls if level < levels - 1 else [helper.make_node("Relu", ["a"], ["b"])]
-        functions.append(helper.make_function("local", f"F{level}", ["a"], ["b"], nodes, LOCAL))
-    return network([helper.make_node("F0", ["x"], ["y"], domain="local")], functions=functions)
+    return network([helper.make_node("F0", ["x"], ["y"], domain="local")], functions=doubling_functions(levels))
 
 
 def test_nesting_is_limited() -> None:
