@@ -25,6 +25,9 @@ from tuner.roofline_kernels import with_roofline
 from tuner.targets import TargetSpec
 from tuner.tasks import task_module
 
+# LLVM's levels that a network is built at, TVM's default first: which of them is faster depends on the network.
+LLVM_OPT_LEVELS = (3, 2)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scheduled:
@@ -77,7 +80,9 @@ def least_memory_first(module_json: str, traces: Sequence[str], *, spec: TargetS
     return sorted(traces, key=allocated_bytes)
 
 
-def build_scheduled(scheduled: Scheduled, output: Path, *, spec: TargetSpec) -> None:
+def build_scheduled(
+    scheduled: Scheduled, output: Path, *, spec: TargetSpec, llvm_opt_level: int = LLVM_OPT_LEVELS[0]
+) -> None:
     """Build a scheduled network. One for a GPU can be built for a CPU too: its threads take turns there."""
     target = Target(spec.tvm)
     if scheduled.for_gpu and spec.is_gpu:
@@ -86,7 +91,7 @@ def build_scheduled(scheduled: Scheduled, output: Path, *, spec: TargetSpec) -> 
         module = finish(one_after_another(scheduled.module), target)
     else:
         module = finish(scheduled.module, target)
-    _build(module, output, spec=spec, relax_pipeline=None)
+    _build(module, output, spec=spec, relax_pipeline=None, llvm_opt_level=llvm_opt_level)
 
 
 def _schedule(function: tvm.tirx.PrimFunc, traces: Sequence[str], target: Target) -> tvm.tirx.PrimFunc | None:
@@ -103,11 +108,19 @@ def _schedule(function: tvm.tirx.PrimFunc, traces: Sequence[str], target: Target
     return None
 
 
-def _build(module: tvm.IRModule, output: Path, *, spec: TargetSpec, relax_pipeline: Any) -> None:
+def _build(
+    module: tvm.IRModule,
+    output: Path,
+    *,
+    spec: TargetSpec,
+    relax_pipeline: Any,
+    llvm_opt_level: int = LLVM_OPT_LEVELS[0],
+) -> None:
     if spec.is_gpu:
         use_nvrtc()
+    target = Target(spec.tvm if spec.is_gpu else {**spec.tvm, "opt-level": llvm_opt_level})
     try:
-        executable = tvm.compile(with_roofline(module, spec), target=Target(spec.tvm), relax_pipeline=relax_pipeline)
+        executable = tvm.compile(with_roofline(module, spec), target=target, relax_pipeline=relax_pipeline)
     except BuildError:
         raise
     except Exception as error:  # TVM raises its own errors, none of which a caller could tell apart

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +19,14 @@ from schedules.graph.pipeline import prepare
 from schedules.winograd import WINOGRAD
 from tuner.bundle import bundle_name, write_bundle
 from tuner.compare import Latency, choose
-from tuner.compile import Scheduled, build_scheduled, build_untuned, least_memory_first, schedule_network
+from tuner.compile import (
+    LLVM_OPT_LEVELS,
+    Scheduled,
+    build_scheduled,
+    build_untuned,
+    least_memory_first,
+    schedule_network,
+)
 from tuner.cost_model_store import CostModelStore
 from tuner.errors import WorkerError
 from tuner.events import (
@@ -81,6 +88,7 @@ class _Checked:
     numerics: NumericsReport
     plan: Plan | None = None
     scheduled: Scheduled | None = None
+    llvm_opt_level: int = LLVM_OPT_LEVELS[0]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -117,7 +125,7 @@ class _Job:
             for name, (plan, module, scheduled) in built.items()
         ]
         self._begin(Stage.BENCHMARK, summary)
-        tuned = self._fastest(candidates, model)
+        tuned = self._at_fastest_llvm_level(self._fastest(candidates, model), model)
         plan = tuned.plan or plans[_TUNED]
         outcome, shipped, latencies = self._compare(tuned, untuned, model)
         self._begin(Stage.PACKAGE, summary)
@@ -129,6 +137,7 @@ class _Job:
             "tasks_tuned": len(records),
             "schedules": plan.chosen_by(tasks, guessed_by=self._guessed_by) if shipped is tuned else {},
             "choices": plan.choices(),
+            "llvm_opt_level": shipped.llvm_opt_level,
             "job_seconds": round(time.monotonic() - started, 1),
         }
         bundle = request.work_dir / bundle_name(request.model_name, request.target.name)
@@ -188,6 +197,18 @@ class _Job:
         medians_us = {name: latency.median_us for name, latency in latencies.items()}
         self._log("built: " + ", ".join(f"{name} {median_us:.0f} µs" for name, median_us in medians_us.items()))
         return min(right, key=lambda checked: medians_us[checked.module.stem])
+
+    def _at_fastest_llvm_level(self, checked: _Checked, model: ImportedModel) -> _Checked:
+        """The same network built at each of LLVM's levels where that can be measured, the fastest of those that are
+        right: the most aggressive level spills registers of some schedules."""
+        if self.request.measure != "device" or not checked.numerics.passed or not (checked.plan and checked.scheduled):
+            return checked
+        others = []
+        for level in LLVM_OPT_LEVELS[1:]:
+            module = self._scratch / f"{checked.module.stem}-O{level}.so"
+            build_scheduled(checked.scheduled, module, spec=self._place.spec, llvm_opt_level=level)
+            others.append(replace(self._verify(module, model, checked.plan, checked.scheduled), llvm_opt_level=level))
+        return self._fastest([checked, *others], model)
 
     def _begin(self, stage: Stage, summary: TuningSummary | None = None) -> None:
         """Say that a stage begins, and behind the search what is left of the time that was expected for the rest."""
@@ -274,7 +295,7 @@ class _Job:
                 )
             )
         # The tuned network is built, by windows too where it may be, then timed for longer than the untuned one here.
-        builds = 1 if self._limit.limit_bytes or not self._ways.smallest_plans else 2
+        builds = (1 if self._limit.limit_bytes or not self._ways.smallest_plans else 2) + len(LLVM_OPT_LEVELS) - 1
         self._afterwards_s = builds * (built - started) + 2 * (time.monotonic() - built)
         return module
 
@@ -404,7 +425,7 @@ class _Job:
         if checked.scheduled is None:
             build_untuned(model.module, module, spec=spec)
         else:
-            build_scheduled(checked.scheduled, module, spec=spec)
+            build_scheduled(checked.scheduled, module, spec=spec, llvm_opt_level=checked.llvm_opt_level)
         return module
 
     def _memory(self, shipped: _Checked, model: ImportedModel) -> dict[str, object]:

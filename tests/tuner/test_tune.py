@@ -18,6 +18,7 @@ from tests import models
 from tests.schedules.networks import Network
 from tuner import tune as pipeline
 from tuner.bundle import verify_bundle
+from tuner.compare import Latency
 from tuner.cost_model_store import MemoryCostModelStore
 from tuner.errors import VerificationError, WorkerError
 from tuner.events import (
@@ -117,6 +118,33 @@ def test_a_job_a_second_job_and_one_without_measuring(convolutional_model: Path,
     assert not any(isinstance(event, measured) for event in unmeasured_sink.events)
     assert unmeasured.own() == []
     assert verify_bundle(answer.bundle).ok
+
+
+@pytest.mark.parametrize(("faster", "level"), [("tuned", 3), ("tuned-O2", 2)])
+def test_the_network_is_shipped_at_the_faster_of_llvms_levels(
+    faster: str, level: int, perceptron_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compare = pipeline.Place.compare
+    compared: list[set[str]] = []
+
+    def decided(*arguments: Any, **options: Any) -> dict[str, Latency]:
+        latencies = compare(*arguments, **options)
+        compared.append(set(latencies))
+        slow_us = 10 * max(latency.median_us for latency in latencies.values())
+        chosen = "tuned" if "untuned" in latencies else faster
+        return {
+            name: latency if name == chosen else replace(latency, median_us=slow_us)
+            for name, latency in latencies.items()
+        }
+
+    monkeypatch.setattr(pipeline.Place, "compare", decided)
+    asked = request(perceptron_model, tmp_path / "job", budget=Budget(trials=4))
+    result = run(asked, store=MemoryRecordStore())
+    assert {"tuned", "tuned-O2"} in compared
+    assert result.manifest["shipped"] == "tuned"
+    search: Any = result.manifest["search"]
+    assert search["llvm_opt_level"] == level
+    assert verify_bundle(result.bundle).ok
 
 
 def test_a_job_goes_on_where_no_roofline_can_be_measured(
