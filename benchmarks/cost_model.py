@@ -40,7 +40,7 @@ def read_records(path: Path, per_workload: int) -> tuple[dict[str, Any], dict[st
         line = json.loads(text)
         if line["kind"] == "workload":
             workloads[line["key"]] = line
-        elif (line["latency_us"] and line["target_fingerprint"] == fingerprint and line["features"]) and line[
+        elif (line.get("latency_us") and line["target_fingerprint"] == fingerprint and line.get("features")) and line[
             "features_version"
         ] == FEATURES_VERSION:
             records.setdefault(line["workload"], []).append(line)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from benchmarks import endurance, models, openvino_contender, warm
+from benchmarks.command_line import Tuned
 from benchmarks.networks import NETWORKS, chosen_networks
 from benchmarks.peak import gflops
 from benchmarks.pinning import on_cores
@@ -135,6 +136,36 @@ def test_the_wall_ratio_counts_the_search_until_the_cold_ones_last_latency() -> 
     assert never["wall_ratio"] is None
     assert warm.summary([figures, never])["wall_ratio"] is None
     assert warm.summary([figures, figures, never])["wall_ratio"] == 0.25
+
+
+def test_networks_are_tuned_once_for_all_that_begin_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tuned: list[str] = []
+
+    def tune(model: Path, out: Path, data_dir: Path, *options: str) -> Tuned:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with (data_dir / "jobs").open("a") as file:
+            file.write(model.stem)
+        assert options == ("--trials", "8")
+        tuned.append(model.stem)
+        return Tuned(job_id=model.stem, bundle=out, manifest={})
+
+    def write_network(name: str, folder: Path) -> Path:
+        path = folder / f"{name}.onnx"
+        path.touch()
+        return path
+
+    monkeypatch.setattr(warm, "tune", tune)
+    monkeypatch.setattr(warm, "write_network", write_network)
+    histories = warm.Histories(tmp_path, trials=8)
+    networks = "abcd"
+    for name in networks:
+        others = warm.others_first(name, networks)
+        assert sorted([*others, name]) == list(networks)
+        cold_data, cold = histories.after((name,))
+        warm_data, _ = histories.after((*others, name))
+        assert ((cold_data / "jobs").read_text(), cold.job_id) == (name, name)
+        assert (warm_data / "jobs").read_text() == "".join(others) + name
+    assert len(tuned) == 14
 
 
 def sample(trials: int, parent_mib: float, *, stage: str = "tune") -> endurance.Sample:
