@@ -57,7 +57,9 @@ def build_candidates(task: str, count: int, spec: TargetSpec, builder: BuildPool
     mod = workload(task)
     spaces = design_spaces(mod, Target(spec.tvm), cores=spec.threads, vector_bits=spec.vector_bits, seed=1)
     drafter = Drafter(spaces, seed=1)
-    drafts = drafter.propose(count, lambda i, genomes: analytic_scores(spaces[i], genomes, machine_of(spec)), cold=True)
+    drafts = drafter.propose(
+        count, lambda i, genomes: analytic_scores(spaces[i], genomes, machine_of(spec)), exploration=0.5
+    )
     source = TaskSource(key=task, module_json=tvm.ir.save_json(mod))
 
     def job(space: DecisionSpace, genome: NDArray[np.int32]) -> BuildJob:

@@ -68,14 +68,14 @@ class Drafter:
             self._measured.sort(key=lambda pair: pair[0])
             del self._measured[self._config.elites :]
 
-    def propose(self, count: int, scorer: Scorer, *, cold: bool, first: Sequence[Draft] = ()) -> list[Draft]:
+    def propose(self, count: int, scorer: Scorer, *, exploration: float, first: Sequence[Draft] = ()) -> list[Draft]:
         """Up to ``count`` new drafts, best first, the random ones last; fewer only when the spaces run dry.
 
-        ``first`` are tried before all others, but fill no more than half of the batch.
+        ``exploration`` is the share of random ones, 0 to 1: one at least unless it is 0. ``first`` are tried before all
+        others, but fill no more than half of the batch.
         """
-        share = self._config.cold_exploration if cold else self._config.exploration
         drafts = self._take(list(first), count // 2)
-        random_count = min((count - len(drafts)) // 2, max(1, round(count * share)))
+        random_count = min((count - len(drafts)) // 2, max(1, round(count * exploration))) if exploration else 0
         drafts += self._take(self._ranked(count, scorer), count - random_count - len(drafts))
         drafts += self._take(self._random_drafts(4 * count), count - len(drafts))
         if len(drafts) < count:

@@ -43,11 +43,13 @@ class Ranker(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig:
-    """``batch`` candidates per proposal; ``stop_gain`` ends the search when no batch is expected to save that share of
-    the network's latency."""
+    """``batch`` candidates per proposal; of a task that was never measured ``first_batch`` at least, and
+    ``first_trained_batch`` where a stored cost model chooses them. ``stop_gain`` ends the search when no batch is
+    expected to save that share of the network's latency."""
 
     batch: int = 16
     first_batch: int = 4
+    first_trained_batch: int = 2
     stop_gain: float = 0.0005
     draft: DraftConfig = field(default_factory=DraftConfig)
 
@@ -231,7 +233,7 @@ class SearchLoop:
         """
         state = self._states[key]
         drafter = Drafter(state.task.spaces, seed=self._seed, config=_GUESS)
-        return drafter.propose(2 * count, self._scorer(state), cold=False)[:count]
+        return drafter.propose(2 * count, self._scorer(state), exploration=_GUESS.exploration)[:count]
 
     def features(self, key: str, drafts: Sequence[Draft]) -> NDArray[np.float32]:
         """The cost model's rows of drafts, in their order: what their records store."""
@@ -271,12 +273,19 @@ class SearchLoop:
         first = assembled_drafts(others, state.task.spaces)
         if not state.batches:
             first += related_drafts(others, state.task.spaces, state.featurizer)
+        return state.drafter.propose(count, self._scorer(state), exploration=self._exploration(state), first=first)
+
+    def _exploration(self, state: _TaskState) -> float:
+        """The share of a batch that is random. A stored model is believed at first: what it takes for the best teaches
+        most where there is time for a few candidates of each task only."""
+        if self._trained is not None and not state.batches:
+            return 0.0
         cold = len(state.latency_us) < _MIN_TRAINING_ROWS
-        return state.drafter.propose(count, self._scorer(state), cold=cold, first=first)
+        return self._config.draft.cold_exploration if cold else self._config.draft.exploration
 
     def _scorer(self, state: _TaskState) -> Scorer:
         cold = len(state.latency_us) < _MIN_TRAINING_ROWS
-        ranker = self._trained if cold and self._trained is not None else self._teach(state)
+        ranker = self._trained if self._trained is not None and not state.latency_us else self._teach(state)
 
         doubts = state.feasibility.doubts()
 
@@ -325,6 +334,8 @@ class SearchLoop:
                 return size
             return self._config.batch if trials_left >= 4 * self._config.batch else max(8, self._config.batch // 2)
         unvisited = sum(1 for other in self._states.values() if not other.batches)
+        if self._trained is not None:
+            return int(np.clip(trials_left / (8 * unvisited), self._config.first_trained_batch, self._config.batch))
         return int(np.clip(trials_left / (2 * unvisited), self._config.first_batch, self._config.batch))
 
     def _latencies_us(self) -> list[tuple[SearchTask, float]]:

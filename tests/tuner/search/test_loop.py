@@ -152,9 +152,9 @@ def test_records_of_another_rule_set_are_passed_over() -> None:
     assert loop.best_us("a") is None
 
 
-def test_unmeasured_tasks_are_guessed_from_what_their_relatives_taught() -> None:
-    measured, unmeasured = task("measured"), task("unmeasured", size=128)
-    teacher = SearchLoop([measured], NoRanker(), machine=MACHINE, seed=1, config=LoopConfig(stop_gain=0.0))
+def records_of_a_search(searched: SearchTask) -> list[Record]:
+    """What 20 batches of a task leave for later jobs."""
+    teacher = SearchLoop([searched], NoRanker(), machine=MACHINE, seed=1, config=LoopConfig(stop_gain=0.0))
     records: list[Record] = []
     for _ in range(20):
         batch = teacher.propose(1_000)
@@ -162,6 +162,31 @@ def test_unmeasured_tasks_are_guessed_from_what_their_relatives_taught() -> None
         results = outcomes(batch)
         teacher.observe(batch, results)
         records += [record_of(teacher, batch, outcome) for outcome in results]
+    return records
+
+
+def ranker_of(records: list[Record]) -> XGBCostModel:
+    samples, stored = Samples.of(records), XGBCostModel(seed=1)
+    stored.fit(samples.features, samples.latency_us, samples.workloads)
+    return stored
+
+
+def test_a_stored_model_has_a_look_at_every_task_with_its_two_favourites() -> None:
+    keys = [f"task {number}" for number in range(10)]
+    tasks = [task(key, size=128) for key in keys]
+    stored = ranker_of(records_of_a_search(task("measured")))
+    warm = SearchLoop(tasks, XGBCostModel(seed=1), machine=MACHINE, seed=1, trained=stored)
+    cold = SearchLoop(tasks, XGBCostModel(seed=1), machine=MACHINE, seed=1)
+    assert spend(warm, 20) == dict.fromkeys(keys, 2)
+    assert len(spend(cold, 20)) == 5
+    best_us = [warm.best_us(key) for key in keys]
+    found_us = [found for key in keys if (found := cold.best_us(key)) is not None]
+    assert float(np.median([found for found in best_us if found is not None])) < float(np.median(found_us))
+
+
+def test_unmeasured_tasks_are_guessed_from_what_their_relatives_taught() -> None:
+    unmeasured = task("unmeasured", size=128)
+    records = records_of_a_search(task("measured"))
 
     def guessed_us(loop: SearchLoop) -> float:
         drafts = loop.guesses("unmeasured", 8)
@@ -171,8 +196,7 @@ def test_unmeasured_tasks_are_guessed_from_what_their_relatives_taught() -> None
     untaught = SearchLoop([unmeasured], XGBCostModel(seed=1), machine=MACHINE, seed=1)
     taught = SearchLoop([unmeasured], XGBCostModel(seed=1), machine=MACHINE, seed=1)
     taught.learn_from_other_work(records)
-    samples, stored = Samples.of(records), XGBCostModel(seed=1)
-    stored.fit(samples.features, samples.latency_us, samples.workloads)
+    stored = ranker_of(records)
     warm = SearchLoop([unmeasured], XGBCostModel(seed=1), machine=MACHINE, seed=1, trained=stored)
     assert guessed_us(taught) < guessed_us(untaught)
     assert guessed_us(warm) < guessed_us(untaught)
