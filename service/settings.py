@@ -9,6 +9,8 @@ from platformdirs import user_data_path
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.listening import is_loopback
+from service.webhooks.addresses import parse_networks
 from tuner.measure.tracker import Tracker
 from tuner.sandbox import Mode
 
@@ -100,6 +102,10 @@ class Settings(BaseSettings):
     failed_sign_ins_per_min: int = Field(
         default=10, ge=1, description="Wrong tokens from one address; then only those that were right before are taken."
     )
+    webhook_networks: str | None = Field(
+        default=None,
+        description="Networks beside the internet that webhooks may reach, with commas: 192.168.1.0/24, 127.0.0.1",
+    )
 
     @field_validator("data_dir")
     @classmethod
@@ -112,6 +118,12 @@ class Settings(BaseSettings):
     def _address(cls, text: str | None) -> str | None:
         return str(Tracker.parse(text)) if text else None
 
+    @field_validator("webhook_networks")
+    @classmethod
+    def _networks(cls, text: str | None) -> str | None:
+        parse_networks(text or "")
+        return text
+
     def for_job_process(self) -> dict[str, str]:
         """The environment that makes a process of a job see the same database, blobs and boards."""
         names = (
@@ -119,6 +131,13 @@ class Settings(BaseSettings):
             *("sandbox", "job_memory_bytes", "job_disk_bytes", "job_timeout_s"),
         )
         return {f"TESSERA_{name.upper()}": str(value) for name in names if (value := getattr(self, name)) is not None}
+
+    @property
+    def is_of_one_machine(self) -> bool:
+        """Whether only this machine reaches the server, as far as the settings tell: it listens on loopback, and no
+        proxy publishes it."""
+        is_published = self.allowed_hosts or self.trusted_proxies or self.authentication == "proxy"
+        return is_loopback(self.host) and not is_published
 
     @property
     def sqlalchemy_url(self) -> str:

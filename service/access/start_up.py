@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from service.access.tokens import count_shared, require_usable
 from service.database import Database
 from service.errors import ServiceError
+from service.listening import is_loopback
 from service.settings import Settings
 
 
@@ -28,10 +27,3 @@ def require_access(settings: Settings, database: Database) -> None:
     if is_loopback(settings.host) or settings.authentication == "proxy" or count_shared(database):
         return
     raise AccessNotSetUp(f"{settings.host} can be reached from other machines, and there is no token for them.")
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
