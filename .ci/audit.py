@@ -1,8 +1,8 @@
 """Known vulnerabilities of what a lock file pins: ``python .ci/audit.py requirements.lock``.
 
-pip-audit asks PyPI, or else OSV. A source that does not know of an old vulnerability is none: mirrors may answer without
-advisories. Where no source is in reach nothing is audited, which is said and is no failure. Exit status 1: something
-that is pinned is vulnerable.
+pip-audit asks PyPI, or else OSV. A source that does not know of an old vulnerability is none: mirrors may answer
+without advisories. Where no source is in reach nothing is audited, which is said and is no failure. Exit status 1:
+something that is pinned is vulnerable.
 """
 
 from __future__ import annotations
