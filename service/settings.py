@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.access.scopes import parse_scopes
 from service.listening import is_loopback
 from service.webhooks.addresses import parse_networks
 from tuner.measure.tracker import Tracker
@@ -107,6 +109,16 @@ class Settings(BaseSettings):
         description="Networks beside the internet that webhooks may reach, with commas: 192.168.1.0/24, 127.0.0.1",
     )
 
+    oidc_issuer: str | None = Field(
+        default=None, description="Address of the OpenID Connect provider that people sign in with."
+    )
+    oidc_client_id: str | None = Field(default=None, description="What this server is called there.")
+    oidc_client_secret: SecretStr | None = Field(default=None, description="Its secret there, where it has one.")
+    oidc_claim: str = Field(default="groups", description="The claim that says which scope somebody has.")
+    oidc_scopes: str | None = Field(
+        default=None, description="The claim's values and their scopes, with commas: admins=admin, ml=submit, *=read"
+    )
+
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, path: Path) -> Path:
@@ -123,6 +135,18 @@ class Settings(BaseSettings):
     def _networks(cls, text: str | None) -> str | None:
         parse_networks(text or "")
         return text
+
+    @model_validator(mode="after")
+    def _provider(self) -> Settings:
+        if self.oidc_issuer:
+            parts = urlsplit(self.oidc_issuer)
+            if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
+                raise ValueError("TESSERA_OIDC_ISSUER begins with https://")
+            if not self.oidc_client_id:
+                raise ValueError("TESSERA_OIDC_ISSUER needs TESSERA_OIDC_CLIENT_ID")
+            if not parse_scopes(self.oidc_scopes or ""):
+                raise ValueError("TESSERA_OIDC_ISSUER needs TESSERA_OIDC_SCOPES, such as admins=admin, *=read")
+        return self
 
     def for_job_process(self) -> dict[str, str]:
         """The environment that makes a process of a job see the same database, blobs and boards."""

@@ -123,7 +123,9 @@ def test_other_processes_are_out_of_reach(fake: Served, settings: Settings, mode
         assert [name for name, what in told.items() if what == "WORKED"] == []
         seen = {"ptrace": 2, "prlimit64": 1, "unshare": 1, "chroot": 1, "mount": 1}
         assert refused(client, str(job["id"])) == seen
-        assert {f"the sandbox refused: {name}" for name in seen} <= set(settings.job_log(str(job["id"])).read_text().splitlines())
+        assert {f"the sandbox refused: {name}" for name in seen} <= set(
+            settings.job_log(str(job["id"])).read_text().splitlines()
+        )
         attack(settings, None)
         honest = ended(client, start(client, model_file, seed=1))
         assert (honest["state"], refused(client, str(honest["id"]))) == ("succeeded", {})
