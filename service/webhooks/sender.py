@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import ssl
 import threading
 import time
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 
 import httpx2
 from sqlalchemy import select, update
@@ -48,9 +50,12 @@ class WebhookSender:
         self._database = database
         self._reach = reach
         self._every_s = every_s
-        self._tls = httpx2.create_ssl_context(trust_env=False)
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        return httpx2.create_ssl_context(trust_env=False)
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)

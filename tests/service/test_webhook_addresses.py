@@ -243,6 +243,7 @@ def test_a_certificate_has_to_be_the_names(names: tuple[Known, list[str]], tmp_p
     served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     served.load_cert_chain(file)
     trusting = ssl.create_default_context(cafile=str(file))
+    trusting.verify_flags &= ~ssl.VERIFY_X509_STRICT  # wants more of an authority than this one has
     with listening(b"HTTP/1.1 204 No Content\r\n\r\n", served) as (port, got):
         assert tell(f"https://hook.test:{port}/", tls=trusting) == 204
         assert got == [("/", f"hook.test:{port}")]
