@@ -224,7 +224,8 @@ def _access(settings: Settings, database: Database) -> Check:
     unused = [token for token in live if token.last_used_at is None]
     scopes = Counter(token.scope for token in live)
     told = ", ".join(f"{scopes[scope]} {scope.value}" for scope in AccessScope if scopes[scope])
-    parts = [f"{len(live)} tokens beside this machine's: {told}" if live else "this machine's token only"]
+    plural = "" if len(live) == 1 else "s"
+    parts = [f"{len(live)} token{plural} beside this machine's: {told}" if live else "this machine's token only"]
     parts += [f"{len(unused)} never used"] if unused else []
     parts += [f"{len(given) - len(live)} expired"] if len(given) > len(live) else []
     forgotten = [token.name for token in unused if moment - token.created_at > _SOON_USED]

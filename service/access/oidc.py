@@ -161,7 +161,7 @@ class Provider:
             "code_verifier": attempt.verifier,
         }
         methods = described.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
-        auth = None
+        auth = httpx2.Auth()  # none
         if self._client_secret is None:
             form["client_id"] = self._client_id
         elif "client_secret_basic" in methods:
