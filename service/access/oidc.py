@@ -95,7 +95,8 @@ class Provider:
         assert settings.oidc_client_id is not None
         self._issuer = settings.oidc_issuer
         self._client_id = settings.oidc_client_id
-        self._client_secret = settings.oidc_client_secret
+        secret = settings.oidc_client_secret
+        self._client_secret = secret.get_secret_value() if secret else ""
         self._claim = settings.oidc_claim
         self._scopes = parse_scopes(settings.oidc_scopes or "")
         self._described: tuple[float, dict[str, Any]] | None = None
@@ -129,7 +130,7 @@ class Provider:
             if self._claim not in claims and "userinfo_endpoint" in described:
                 claims = {**self._userinfo(http, described, told, claims["sub"]), **claims}
         name = str(claims.get("email") or claims.get("preferred_username") or claims["sub"])
-        name = f"{''.join(filter(str.isprintable, name))[: _MOST_NAME // 2]} ({self.name})"
+        name = f"{''.join(filter(str.isprintable, name))[: _MOST_NAME // 2]} ({self.name})"[:_MOST_NAME]
         scope = self._scope(claims)
         if scope is None:
             raise NotSignedIn(
@@ -162,21 +163,17 @@ class Provider:
         }
         methods = described.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
         auth = httpx2.Auth()  # none
-        if self._client_secret is None:
+        if not self._client_secret:
             form["client_id"] = self._client_id
         elif "client_secret_basic" in methods:
             # RFC 6749, section 2.3.1: both are encoded as in a form first.
-            auth = httpx2.BasicAuth(quote(self._client_id, safe=""), quote(self._secret, safe=""))
+            auth = httpx2.BasicAuth(quote(self._client_id, safe=""), quote(self._client_secret, safe=""))
         else:
-            form |= {"client_id": self._client_id, "client_secret": self._secret}
+            form |= {"client_id": self._client_id, "client_secret": self._client_secret}
         answer = http.post(_text(described, "token_endpoint"), data=form, auth=auth)
         if answer.status_code in (400, 403):
             raise NotSignedIn("The provider does not know the code.", hint="Sign in once more.")
         return _json(answer)
-
-    @property
-    def _secret(self) -> str:
-        return self._client_secret.get_secret_value() if self._client_secret else ""
 
     def _claims(self, id_token: str, keys: Any, attempt: Attempt, *, issuer: str) -> dict[str, Any]:
         """What the provider signed (OpenID Connect Core, section 3.1.3.7)."""

@@ -122,6 +122,14 @@ def test_somebody_is_the_same_whatever_they_are_called_and_has_the_scope_of_now(
         assert scope_of(browser) == "submit"
 
 
+def test_a_name_is_shown_whatever_it_holds(client: TestClient, browser: TestClient, provider: Provider) -> None:
+    provider.user["email"] = "x\x00\n\u202e" + "y" * 300
+    assert sign_in(browser).status_code == 303
+    (person,) = [token for token in client.get("/api/v1/tokens").json()["items"] if token["kind"] != "local"]
+    assert person["name"].startswith("xyyyy")
+    assert len(person["name"]) <= 100
+
+
 def test_two_people_are_two(client: TestClient, browser: TestClient, provider: Provider) -> None:
     sign_in(browser)
     provider.user["sub"] = "2"
