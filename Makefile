@@ -8,12 +8,13 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 # Test processes side by side. Measuring tests share one lock, so more than the cores brings nothing.
 WORKERS ?= 2
 FUZZ_CASES ?= 2000
+SBOM ?= dist/sbom.json
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --no-deps --require-hashes
 INSTALL_SELF := $(PIP) install --no-deps --no-build-isolation --editable '.[server]'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-slow test-installations test-fuzz lint format screenshots lock clean
+.PHONY: help demo serve test test-slow test-installations test-fuzz lint format audit sbom screenshots lock clean
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +47,15 @@ lint: $(VENV)/installed-dev ## Check style, types, layers and dependencies
 format: $(VENV)/installed-dev ## Format the code and apply safe fixes
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
+
+audit: $(VENV)/installed-dev ## Look for known vulnerabilities of what is pinned; says where nothing can be asked
+	@$(BIN)/python .ci/audit.py requirements.lock
+
+sbom: $(VENV)/installed-dev ## List what an installation consists of, as CycloneDX (SBOM=dist/sbom.json)
+	@mkdir -p $(dir $(SBOM))
+	@$(BIN)/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --mc-type application \
+		--output-reproducible --output-format JSON --output-file $(SBOM)
+	@echo "$(SBOM)"
 
 screenshots: $(VENV)/installed-dev ## Photograph every page into docs/images, after small real jobs (needs Chromium)
 	@$(BIN)/python -m tests.acceptance.screenshots

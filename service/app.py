@@ -48,6 +48,7 @@ from service.ownership import own
 from service.retention.keeper import RetentionKeeper
 from service.services import Services
 from service.settings import Settings
+from service.webhooks.addresses import Reach
 from service.webhooks.sender import WebhookSender
 from tuner.measure.tracker import Tracker
 
@@ -103,7 +104,7 @@ def _open(
         engine = Engine(settings, database, _placement(settings, database, fleet, job_command or JOB_COMMAND))
         engine.start()
         stack.callback(engine.stop)
-        sender = WebhookSender(database)
+        sender = WebhookSender(database, Reach(settings))
         sender.start()
         stack.callback(sender.stop)
     services = Services(settings=settings, database=database, blobs=blobs, engine=engine, webhooks=sender, fleet=fleet)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,6 +13,9 @@ from importlib.metadata import PackageNotFoundError, version
 import psutil
 from sqlalchemy import func, select
 
+from service.access.scopes import AccessScope
+from service.access.start_up import require_access
+from service.access.tokens import list_tokens
 from service.blobs import open_blobs
 from service.database import Database
 from service.database.base import now
@@ -19,7 +23,7 @@ from service.database.tables import Job, RecordCount, Workload
 from service.database.upgrade import read_revisions
 from service.disk_guard import shortage
 from service.engine.processes import is_alive
-from service.errors import Conflict, StorageFull
+from service.errors import Conflict, ServiceError, StorageFull
 from service.jobs.states import ACTIVE_STATES, JobState
 from service.ownership import is_owned, owner_url
 from service.references import delete_unreferenced, missing, named, unreferenced
@@ -34,6 +38,8 @@ _ENOUGH_BYTES = 2 * 1024**3
 _SHOWN = 3
 # Longer than a heartbeat is late on a busy machine.
 _HEARTBEATS = timedelta(seconds=60)
+# A token that was given to somebody is tried within a week.
+_SOON_USED = timedelta(days=7)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +151,7 @@ def _kept(settings: Settings, *, owned: bool) -> Iterator[Check]:
             yield from _blobs(database, settings)
             yield _jobs(database, owned=owned)
             yield _records(database)
+            yield _access(settings, database)
     finally:
         database.close()
 
@@ -203,3 +210,24 @@ def _records(database: Database) -> Check:
         "Tune again what matters: tessera tune MODEL"
     )
     return Check(name="records", detail=f"{detail}; {others}", hint=hint)
+
+
+def _access(settings: Settings, database: Database) -> Check:
+    """Who can do something here: tokens of others, and those among them that nobody seems to need."""
+    try:
+        require_access(settings, database)
+    except ServiceError as error:
+        return Check(name="access", ok=False, detail=error.message, hint=error.hint)
+    moment = now()
+    given = [token for token in list_tokens(database) if token.kind != "local" and token.revoked_at is None]
+    live = [token for token in given if token.expires_at is None or token.expires_at > moment]
+    unused = [token for token in live if token.last_used_at is None]
+    scopes = Counter(token.scope for token in live)
+    told = ", ".join(f"{scopes[scope]} {scope.value}" for scope in AccessScope if scopes[scope])
+    plural = "" if len(live) == 1 else "s"
+    parts = [f"{len(live)} token{plural} beside this machine's: {told}" if live else "this machine's token only"]
+    parts += [f"{len(unused)} never used"] if unused else []
+    parts += [f"{len(given) - len(live)} expired"] if len(given) > len(live) else []
+    forgotten = [token.name for token in unused if moment - token.created_at > _SOON_USED]
+    hint = f"Nobody has used {', '.join(forgotten[:_SHOWN])}: tessera token revoke NAME" if forgotten else ""
+    return Check(name="access", detail="; ".join(parts), hint=hint)

@@ -1,7 +1,8 @@
-"""The socket that a server listens on."""
+"""The socket that a server listens on, and who reaches it."""
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 
 
@@ -15,3 +16,11 @@ def listen(host: str, port: int) -> socket.socket:
     listener = socket.create_server((host, port), family=family, backlog=1024)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

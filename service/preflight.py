@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import signal
@@ -32,6 +33,7 @@ from tuner.errors import ModelError, SandboxUnavailable
 from tuner.sandbox.files import remove_tree
 from tuner.sandbox.limits import Limits, usual_processes
 from tuner.sandbox.packages import compile_packages
+from tuner.sandbox.refusals import Refusals
 from tuner.sandbox.start import ENTER_FAILED, Policy, start
 
 _COMMAND = python_module("tuner.frontend.check")
@@ -42,6 +44,8 @@ _FILE_BYTES = 256 * 1024**2
 _ANSWER_BYTES = 16 * 1024**2
 _COMPLAINTS_BYTES = 2000
 _CODE = re.compile(r"[a-z][a-z_]{0,63}")
+
+log = logging.getLogger(__name__)
 
 
 class Busy(ServiceError):
@@ -83,8 +87,9 @@ def check(
 
 def _run(arguments: list[str], model: Path, settings: Settings) -> dict[str, Any]:
     """What the process printed at last. Files take what it prints: they have a limit, which pipes have not."""
-    with _work_dir() as work_dir, TemporaryFile() as output, TemporaryFile() as errors:
-        with _started(arguments, model, work_dir, settings, output, errors) as (child, marker):
+    refusals = Refusals(lambda name: log.warning("the sandbox refused to the check of model %s: %s", model.name, name))
+    with refusals, _work_dir() as work_dir, TemporaryFile() as output, TemporaryFile() as errors:
+        with _started(arguments, model, work_dir, settings, output, errors, refusals) as (child, marker):
             try:
                 child.wait(settings.check_timeout_s)
             except subprocess.TimeoutExpired:
@@ -145,6 +150,7 @@ def _started(
     settings: Settings,
     output: IO[bytes],
     errors: IO[bytes],
+    refusals: Refusals,
 ) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """The confined process, and the mark by which all that it starts is found."""
     marker = f"check-{new_id()}"
@@ -167,6 +173,7 @@ def _started(
             policy,
             mode=settings.sandbox,
             environment={JOB_VARIABLE: marker},
+            refusals=refusals,
             stdout=output.fileno(),
             stderr=errors.fileno(),
         )

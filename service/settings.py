@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.access.scopes import parse_scopes
+from service.listening import is_loopback
+from service.webhooks.addresses import parse_networks
 from tuner.measure.tracker import Tracker
 from tuner.sandbox import Mode
 
@@ -100,6 +104,20 @@ class Settings(BaseSettings):
     failed_sign_ins_per_min: int = Field(
         default=10, ge=1, description="Wrong tokens from one address; then only those that were right before are taken."
     )
+    webhook_networks: str | None = Field(
+        default=None,
+        description="Networks beside the internet that webhooks may reach, with commas: 192.168.1.0/24, 127.0.0.1",
+    )
+
+    oidc_issuer: str | None = Field(
+        default=None, description="Address of the OpenID Connect provider that people sign in with."
+    )
+    oidc_client_id: str | None = Field(default=None, description="What this server is called there.")
+    oidc_client_secret: SecretStr | None = Field(default=None, description="Its secret there, where it has one.")
+    oidc_claim: str = Field(default="groups", description="The claim that says which scope somebody has.")
+    oidc_scopes: str | None = Field(
+        default=None, description="The claim's values and their scopes, with commas: admins=admin, ml=submit, *=read"
+    )
 
     @field_validator("data_dir")
     @classmethod
@@ -112,6 +130,24 @@ class Settings(BaseSettings):
     def _address(cls, text: str | None) -> str | None:
         return str(Tracker.parse(text)) if text else None
 
+    @field_validator("webhook_networks")
+    @classmethod
+    def _networks(cls, text: str | None) -> str | None:
+        parse_networks(text or "")
+        return text
+
+    @model_validator(mode="after")
+    def _provider(self) -> Settings:
+        if self.oidc_issuer:
+            parts = urlsplit(self.oidc_issuer)
+            if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
+                raise ValueError("TESSERA_OIDC_ISSUER begins with https://")
+            if not self.oidc_client_id:
+                raise ValueError("TESSERA_OIDC_ISSUER needs TESSERA_OIDC_CLIENT_ID")
+            if not parse_scopes(self.oidc_scopes or ""):
+                raise ValueError("TESSERA_OIDC_ISSUER needs TESSERA_OIDC_SCOPES, such as admins=admin, *=read")
+        return self
+
     def for_job_process(self) -> dict[str, str]:
         """The environment that makes a process of a job see the same database, blobs and boards."""
         names = (
@@ -119,6 +155,13 @@ class Settings(BaseSettings):
             *("sandbox", "job_memory_bytes", "job_disk_bytes", "job_timeout_s"),
         )
         return {f"TESSERA_{name.upper()}": str(value) for name in names if (value := getattr(self, name)) is not None}
+
+    @property
+    def is_of_one_machine(self) -> bool:
+        """Whether only this machine reaches the server, as far as the settings tell: it listens on loopback, and no
+        proxy publishes it."""
+        is_published = self.allowed_hosts or self.trusted_proxies or self.authentication == "proxy"
+        return is_loopback(self.host) and not is_published
 
     @property
     def sqlalchemy_url(self) -> str:

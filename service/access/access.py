@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from service.access.authenticator import Authenticator
 from service.access.errors import TooManyRequests
+from service.access.oidc import Provider
 from service.access.principal import Credential, Principal
 from service.access.rate_limits import RateLimits, network_of
 from service.access.sign_in_links import SignInLinks
@@ -23,6 +24,7 @@ class Access:
     links: SignInLinks
     local_token_id: str
     behind_proxy: bool
+    provider: Provider | None
 
     @classmethod
     def of(cls, settings: Settings, database: Database, *, local_token_id: str) -> Access:
@@ -33,6 +35,7 @@ class Access:
             links=SignInLinks(),
             local_token_id=local_token_id,
             behind_proxy=settings.authentication == "proxy",
+            provider=Provider(settings) if settings.oidc_issuer else None,
         )
 
     async def identify(self, credential: Credential, address: str) -> Principal | None:

@@ -27,6 +27,8 @@ _RULES: dict[Need, str] = {
         GET /static/{path:path}
         GET /sign-in
         POST /sign-in
+        GET /sign-in/oidc
+        GET /sign-in/oidc/callback
     """,
     AccessScope.READ: """
         GET /metrics

@@ -61,6 +61,23 @@ def drop_cookie(request: HTTPConnection, response: Response) -> None:
     )
 
 
+def attempt_of(request: HTTPConnection) -> str | None:
+    return request.cookies.get(f"{_cookie_name(request)}_attempt")
+
+
+def set_attempt(request: HTTPConnection, response: Response, value: str, *, path: str, lifetime_s: int) -> None:
+    """The cookie of a browser that was sent to a provider, and comes back from there by a link; 0 ends it."""
+    response.set_cookie(
+        f"{_cookie_name(request)}_attempt",
+        value,
+        max_age=lifetime_s,
+        path=path,
+        secure=request.url.scheme == "https",
+        httponly=True,
+        samesite="lax",
+    )
+
+
 def _cookie_name(request: HTTPConnection) -> str:
     """Cookies know no ports: two servers of one machine would sign each other's browsers out."""
     server = request.scope.get("server")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from service.access.tokens import count_shared, require_usable
 from service.database import Database
 from service.errors import ServiceError
+from service.listening import is_loopback
 from service.settings import Settings
 
 
@@ -25,13 +24,7 @@ def require_access(settings: Settings, database: Database) -> None:
     if settings.bootstrap_token is not None:
         require_usable(database, settings.bootstrap_token.get_secret_value())
         return
-    if is_loopback(settings.host) or settings.authentication == "proxy" or count_shared(database):
+    others_sign_in = settings.authentication == "proxy" or settings.oidc_issuer
+    if is_loopback(settings.host) or others_sign_in or count_shared(database):
         return
     raise AccessNotSetUp(f"{settings.host} can be reached from other machines, and there is no token for them.")
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

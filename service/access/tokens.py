@@ -1,7 +1,8 @@
 """Access tokens: 256 random bits, kept as their SHA-256, with a name, a scope and an end.
 
 Besides those that people make there are two kinds: ``local``, whose secret lies in the data directory
-(`service.access.local_token`), and ``bootstrap``, whose secret the environment gives.
+(`service.access.local_token`), and ``bootstrap``, whose secret the environment gives. People who sign in at a provider
+have one each, whose secret nobody knows (`service.access.oidc`).
 """
 
 from __future__ import annotations

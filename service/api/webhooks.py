@@ -8,6 +8,7 @@ from service.api.codes import problem_responses
 from service.api.dependencies import DEFAULT_PAGE, Cursor, Limit, ServicesDep, WebhookId
 from service.api.schemas import Page, WebhookCreate, WebhookCreated, WebhookDeliverySchema, WebhookSchema
 from service.webhooks import commands
+from service.webhooks.addresses import Reach
 
 router = APIRouter(tags=["webhooks"])
 
@@ -22,7 +23,7 @@ router = APIRouter(tags=["webhooks"])
     responses=problem_responses("invalid_webhook"),
 )
 def create_webhook(request: WebhookCreate, response: Response, services: ServicesDep) -> WebhookCreated:
-    created = commands.create_webhook(services.database, request)
+    created = commands.create_webhook(services.database, request, reach=Reach(services.settings))
     response.headers["Location"] = f"/api/v1/webhooks/{created.id}/deliveries"
     return created
 

@@ -82,8 +82,8 @@ def _listen(settings: Settings) -> socket.socket:
 def _run(settings: Settings, listener: socket.socket) -> None:
     import uvicorn
 
-    from service.access.start_up import is_loopback
     from service.app import create_app
+    from service.listening import is_loopback
     from service.ownership import announce
 
     address, port = listener.getsockname()[:2]

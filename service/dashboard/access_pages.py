@@ -1,8 +1,10 @@
-"""Signing a browser in, by a token or by a link, and out again."""
+"""Signing a browser in, by a token, by a link or by an OpenID Connect provider, and out again."""
 
 from __future__ import annotations
 
+import hmac
 from typing import Annotated
+from urllib.parse import quote, unquote
 
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
@@ -10,15 +12,25 @@ from fastapi.responses import RedirectResponse
 from service.access import audit
 from service.access.errors import NotSignedIn, TooManyRequests
 from service.access.gate import address_of
+from service.access.oidc import ATTEMPT_LIFETIME_S, Attempt, Provider, ProviderUnavailable, keep_person
 from service.access.principal import Credential, Principal
 from service.access.refusals import SIGN_IN, own_address
 from service.access.scopes import AccessScope
-from service.access.sessions import close_session, drop_cookie, open_session, session_id_of, set_cookie
+from service.access.sessions import (
+    attempt_of,
+    close_session,
+    drop_cookie,
+    open_session,
+    session_id_of,
+    set_attempt,
+    set_cookie,
+)
 from service.api.dependencies import get_access
 from service.dashboard.pages import PageRoute, render, services_of
-from service.errors import ServiceError
+from service.errors import NotFound, ServiceError
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
+_OIDC = f"{SIGN_IN}/oidc"
 _NOBODY = Principal(name="nobody", scope=AccessScope.READ)
 _Next = Annotated[str, Query(max_length=2000)]
 _LINK_HINT = "On the server's machine, `tessera token link` prints another one. Or paste a token."
@@ -59,6 +71,51 @@ def sign_in(
     return _signed_in(request, principal.token_id, next=next)
 
 
+@router.get(_OIDC)
+def go_to_provider(request: Request, next: _Next = "/") -> Response:
+    """To the OpenID Connect provider, with a cookie that tells whoever comes back from there by."""
+    attempt = Attempt.new()
+    try:
+        address = _provider(request).address(attempt, back_to=_callback(request))
+    except ProviderUnavailable as error:
+        return _page(request, next=next, error=error)
+    response = RedirectResponse(address, status_code=303, headers={"Cache-Control": "no-store"})
+    kept = f"{attempt.secret}.{quote(own_address(next), safe='')}"
+    set_attempt(request, response, kept, path=_OIDC, lifetime_s=ATTEMPT_LIFETIME_S)
+    return response
+
+
+@router.get(f"{_OIDC}/callback")
+def come_back(
+    request: Request,
+    state: Annotated[str, Query(max_length=500)] = "",
+    code: Annotated[str, Query(max_length=4000)] = "",
+    error: Annotated[str, Query(max_length=500)] = "",
+) -> Response:
+    access, services, provider = get_access(request), services_of(request), _provider(request)
+    secret, _, next = (attempt_of(request) or "").partition(".")
+    next, attempt = unquote(next), Attempt(secret)
+    try:
+        access.refuse_guessing(address_of(request))
+        if not secret or not hmac.compare_digest(state.encode(), attempt.state.encode()):
+            told = "This began in another browser, or more than ten minutes ago."
+            raise _wrong(request, NotSignedIn(told, hint="Sign in once more."))
+        if error or not code:
+            told = f"The provider signs nobody in: {error or 'no code'}."
+            raise _wrong(request, NotSignedIn(told, hint="Sign in once more, or with a token."))
+        try:
+            person = provider.person(attempt, code, back_to=_callback(request))
+        except NotSignedIn as refused:
+            raise _wrong(request, refused) from refused
+    except (NotSignedIn, TooManyRequests, ProviderUnavailable) as refusal:
+        response = _page(request, next=next, error=refusal)
+    else:
+        token_id = keep_person(services.database, person, lifetime_s=services.settings.session_lifetime_s)
+        response = _signed_in(request, token_id, next=next)
+    set_attempt(request, response, "", path=_OIDC, lifetime_s=0)
+    return response
+
+
 @router.post("/sign-out")
 def sign_out(request: Request) -> Response:
     response = RedirectResponse(SIGN_IN, status_code=303)
@@ -68,6 +125,19 @@ def sign_out(request: Request) -> Response:
         get_access(request).authenticator.forget()
         drop_cookie(request, response)
     return response
+
+
+def _provider(request: Request) -> Provider:
+    """Raises `NotFound` where there is none."""
+    provider = get_access(request).provider
+    if provider is None:
+        raise NotFound("There is no OpenID Connect provider.", hint="Set TESSERA_OIDC_ISSUER, or sign in with a token.")
+    return provider
+
+
+def _callback(request: Request) -> str:
+    """The address that is registered with the provider. The guard has looked at the Host header that is in it."""
+    return f"{request.url.scheme}://{request.headers['host']}{_OIDC}/callback"
 
 
 def _signed_in(request: Request, token_id: str, *, next: str) -> Response:
@@ -102,7 +172,8 @@ def _note(request: Request, principal: Principal, *, status: int) -> None:
 
 
 def _page(request: Request, *, next: str, error: ServiceError | None = None) -> Response:
-    context = {"next": own_address(next), "error": error}
+    provider = get_access(request).provider
+    context = {"next": own_address(next), "error": error, "provider": provider.name if provider else None}
     response = render("sign_in.html", context, status=error.status if error else 200, here=SIGN_IN)
     response.headers.update(error.headers if error else {})
     return response

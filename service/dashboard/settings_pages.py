@@ -18,6 +18,7 @@ from service.queries.storage import storage_use
 from service.retention.cleaning import KEPT_VERSIONS, Outdated, delete_outdated, find_outdated
 from service.retention.rule import get_retention_days, set_retention_days
 from service.webhooks import commands
+from service.webhooks.addresses import Reach
 from tuner.errors import TesseraError
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
@@ -54,7 +55,9 @@ def add_webhook(request: Request, url: Annotated[str, Form(max_length=2000)] = "
     try:
         if len(url.strip()) < 8:
             raise Invalid("No address was given.", code="invalid_webhook", hint="Write an http or https URL.")
-        created = commands.create_webhook(services_of(request).database, WebhookCreate(url=url.strip()))
+        services = services_of(request)
+        reach = Reach(services.settings)
+        created = commands.create_webhook(services.database, WebhookCreate(url=url.strip()), reach=reach)
     except Invalid as error:
         return _page(request, error=error, url=url)
     return _page(request, created=created)

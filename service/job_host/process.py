@@ -21,6 +21,7 @@ from service.job_host.messages import Succeed
 from service.settings import Settings
 from tuner import link, wire
 from tuner.errors import SandboxUnavailable
+from tuner.events import Log
 from tuner.job import request_as_json
 from tuner.measure.child import usable_memory_bytes
 from tuner.measure.tracker import Tracker, TrackerError
@@ -29,6 +30,7 @@ from tuner.sandbox.files import copy_tree, fresh_folder, used_bytes
 from tuner.sandbox.keeper import adopt_orphans, descendants, end_descendants, reap
 from tuner.sandbox.limits import Limits, usual_processes
 from tuner.sandbox.packages import compile_packages
+from tuner.sandbox.refusals import Refusals
 from tuner.sandbox.start import ENTER_FAILED, Policy, start
 from tuner.sandbox.strength import strength
 
@@ -59,8 +61,19 @@ def run_confined(
     """
     adopt_orphans()
     print(f"sandbox: {strength().describe(settings.sandbox)}", flush=True)
-    program = program or Program()
-    with _running(settings, job_id, request, program) as (child, connection):
+    refusals = Refusals(lambda name: print(f"the sandbox refused: {name}", flush=True))
+    try:
+        with refusals:
+            return _run(settings, job_id, request, host, program or Program(), refusals)
+    finally:
+        if refusals.counts:
+            host.sink.emit(Log(message=f"Refused by the sandbox: {refusals}", level="warning"))
+
+
+def _run(
+    settings: Settings, job_id: str, request: TuneRequest, host: JobHost, program: Program, refusals: Refusals
+) -> Succeed:
+    with _running(settings, job_id, request, program, refusals) as (child, connection):
         watch = _Watch(settings, child, connection, request.work_dir)
         with watch:
             with contextlib.suppress(ConnectionError):  # it has died already
@@ -79,7 +92,7 @@ def run_confined(
 
 @contextlib.contextmanager
 def _running(
-    settings: Settings, job_id: str, request: TuneRequest, program: Program
+    settings: Settings, job_id: str, request: TuneRequest, program: Program, refusals: Refusals
 ) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
     fresh_folder(request.work_dir)
     cache = _linker_cache(request)
@@ -93,6 +106,7 @@ def _running(
                 mode=settings.sandbox,
                 environment={JOB_VARIABLE: job_id, "ZIG_GLOBAL_CACHE_DIR": str(cache)},
                 pass_fds=[theirs.fileno()],
+                refusals=refusals,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
             )

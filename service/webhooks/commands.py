@@ -14,18 +14,26 @@ from service.database.tables import Webhook, WebhookDelivery
 from service.errors import Invalid, NotFound
 from service.ids import new_id
 from service.paging import DEFAULT_LIMIT, decode_cursor, encode_cursor
+from service.webhooks.addresses import Reach
 
 _MOST = 50
 
 
-def create_webhook(database: Database, request: WebhookCreate) -> WebhookCreated:
-    """Add an address; its secret is told this once. Raises `Invalid` (``invalid_webhook``)."""
+def create_webhook(database: Database, request: WebhookCreate, *, reach: Reach) -> WebhookCreated:
+    """Add an address; its secret is told this once. Raises `Invalid` (``invalid_webhook``). What a name stands for is
+    looked at when it is told something."""
     parts = urlsplit(request.url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
         raise Invalid(
             f"{request.url!r} is no address that can be told.",
             code="invalid_webhook",
             hint="Give an http or https URL with a host, and without a user name in it.",
+        )
+    if not _may_be_reached(parts.hostname, reach):
+        raise Invalid(
+            f"{parts.hostname} is not on the internet, and in no network that webhooks may reach.",
+            code="invalid_webhook",
+            hint="Name its network in TESSERA_WEBHOOK_NETWORKS on the server.",
         )
     webhook = Webhook(id=new_id(), url=request.url, secret=secrets.token_hex(32))
     with database.write() as session:
@@ -76,6 +84,13 @@ def list_deliveries(
         rows = session.scalars(query).all()
         items = [WebhookDeliverySchema.model_validate(row, from_attributes=True) for row in rows[:limit]]
     return Page(items=items, next_cursor=encode_cursor(items[-1].id) if len(rows) > limit else None)
+
+
+def _may_be_reached(host: str, reach: Reach) -> bool:
+    try:
+        return reach.allows(host)
+    except ValueError:
+        return True  # a name
 
 
 def _find(session: Session, webhook_id: str) -> Webhook:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import ssl
 import threading
 import time
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 
 import httpx2
 from sqlalchemy import select, update
@@ -18,13 +20,14 @@ from service.database.base import now
 from service.database.tables import Webhook, WebhookDelivery
 from service.errors import NotFound
 from service.queries.jobs import get_job
+from service.webhooks.addresses import AddressRefused, Reach
+from service.webhooks.post import WITHIN_S, post
 from service.webhooks.signature import HEADER, signature
 
 RETRY_AFTER_S = (10.0, 60.0, 300.0, 1800.0, 7200.0, 21600.0)
 """Behind each attempt that failed; after the last of them a message is given up."""
 _LOOK_EVERY_S = 1.0
 _AT_A_TIME = 20
-_TIMEOUT = httpx2.Timeout(10.0, connect=5.0)
 _STOP_WITHIN_S = 15.0
 
 log = logging.getLogger(__name__)
@@ -43,11 +46,16 @@ class _Due:
 class WebhookSender:
     """Messages are sent at least once: one whose answer was lost is sent again, with the same ``delivery``."""
 
-    def __init__(self, database: Database, *, every_s: float = _LOOK_EVERY_S) -> None:
+    def __init__(self, database: Database, reach: Reach, *, every_s: float = _LOOK_EVERY_S) -> None:
         self._database = database
+        self._reach = reach
         self._every_s = every_s
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        return httpx2.create_ssl_context(trust_env=False)
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
@@ -59,14 +67,13 @@ class WebhookSender:
             self._thread.join(_STOP_WITHIN_S)
 
     def _run(self) -> None:
-        with httpx2.Client(timeout=_TIMEOUT, trust_env=False, follow_redirects=False) as http:
-            while not self._stopping.wait(self._every_s):
-                try:
-                    self.send_due(http)
-                except Exception:
-                    log.exception("webhooks could not be looked after; trying again")
+        while not self._stopping.wait(self._every_s):
+            try:
+                self.send_due()
+            except Exception:
+                log.exception("webhooks could not be looked after; trying again")
 
-    def send_due(self, http: httpx2.Client) -> int:
+    def send_due(self) -> int:
         """Send what is due; how many messages that were."""
         query = (
             select(
@@ -87,10 +94,10 @@ class WebhookSender:
         for each in due:
             if self._stopping.is_set():
                 break
-            self._send(http, each)
+            self._send(each)
         return len(due)
 
-    def _send(self, http: httpx2.Client, due: _Due) -> None:
+    def _send(self, due: _Due) -> None:
         status, error = None, None
         try:
             body = self._body(due)
@@ -99,11 +106,15 @@ class WebhookSender:
                 "User-Agent": f"Tessera/{__version__}",
                 HEADER: signature(body, secret=due.secret, time_s=int(time.time())),
             }
-            status = http.post(due.url, content=body, headers=headers).status_code
+            status = post(due.url, body, headers, reach=self._reach, tls=self._tls)
             if not 200 <= status < 300:
                 error = f"it answered {status}"
         except NotFound:
             error = "the job is gone"
+        except AddressRefused as refused:
+            error = str(refused)[:300]
+        except TimeoutError:
+            error = f"it did not answer within {WITHIN_S:.0f} s"
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as failure:
             error = f"{type(failure).__name__}: {failure}"[:300]
         self._settle(due, status=status, error=error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,31 @@ def test_records_of_another_tvm_are_counted_and_explained(fake: Served, settings
     found = find(settings, "records")
     assert "of TVM 0.1.0" in found.detail
     assert "never replayed" in found.hint
+
+
+def test_access_is_counted_and_what_nobody_uses_is_named(
+    fake: Served, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fake("succeed") as client:
+        assert find(settings, "access").detail == "this machine's token only"
+        for name, scope, life_s in (("ci", "submit", None), ("me", "admin", None), ("old", "read", 0.001)):
+            body = {"name": name, "scope": scope, "expires_in_s": life_s}
+            made = client.post("/api/v1/tokens", json=body).json()
+            if name == "me":
+                assert client.get("/api/v1/jobs", headers={"Authorization": f"Bearer {made['token']}"}).is_success
+        found = find(settings, "access")
+        assert found.detail == "2 tokens beside this machine's: 1 submit, 1 admin; 1 never used; 1 expired"
+        assert (found.ok, found.hint) == (True, "")
+        monkeypatch.setattr("service.checkup._SOON_USED", timedelta(0))
+        assert find(settings, "access").hint == "Nobody has used ci: tessera token revoke NAME"
+
+
+def test_a_server_that_would_not_start_for_others_is_told(fake: Served, settings: Settings) -> None:
+    with fake("succeed"):
+        pass
+    found = find(settings.model_copy(update={"host": "0.0.0.0"}), "access")
+    assert not found.ok
+    assert "tessera token create" in found.hint
 
 
 def test_an_old_schema_says_how_to_upgrade(settings: Settings) -> None:

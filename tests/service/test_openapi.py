@@ -70,7 +70,7 @@ ELSEWHERE = {
         "weak_token",
     },
     "on the side of the client": {"exporter_not_installed", "job_cancelled", "server_unreachable"},
-    "on pages of the dashboard": {"no_file", "page_not_found", "task_not_found", "trial_not_found"},
+    "on pages of the dashboard": {"no_file", "oidc_unavailable", "page_not_found", "task_not_found", "trial_not_found"},
     "nowhere as it is: the base of errors that have a code of their own": {"conflict", "not_found"},
 }
 

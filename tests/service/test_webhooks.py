@@ -12,7 +12,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from sqlalchemy import update
 
@@ -21,6 +20,7 @@ from service.database.tables import WebhookDelivery
 from service.jobs import queue
 from service.jobs.states import JobState
 from service.services import Services
+from service.webhooks.addresses import Reach
 from service.webhooks.sender import RETRY_AFTER_S, WebhookSender
 from service.webhooks.signature import HEADER, is_signed, signature
 from tests.service.conftest import Served, ended, services_of, start, until
@@ -88,8 +88,7 @@ def send(services: Services) -> int:
     with services.database.write() as session:
         due = update(WebhookDelivery).where(WebhookDelivery.state == "pending")
         session.execute(due.values(due_at=now() - timedelta(seconds=1)))
-    with httpx2.Client(trust_env=False, timeout=5.0) as http:
-        return WebhookSender(services.database).send_due(http)
+    return WebhookSender(services.database, Reach(services.settings)).send_due()
 
 
 def test_the_end_of_a_job_is_told(fake: Served, receiver: Receiver, model_file: Path) -> None:

@@ -12,6 +12,7 @@ import ctypes
 import json
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -56,8 +57,19 @@ def _confine(policy: dict[str, Any]) -> None:
         raise OSError("no_new_privs was refused")
     if policy["landlock"]:
         landlock.restrict(landlock.Rules(**{name: tuple(given) for name, given in policy["rules"].items()}))
+    refusals, listener = policy["refusals"], None
     if policy["seccomp"]:
-        seccomp.restrict(tcp=bool(policy["rules"]["connect"]))
+        listener = seccomp.restrict(tcp=bool(policy["rules"]["connect"]), listen=refusals is not None)
+    if refusals is not None:
+        _hand_over(refusals, listener)
+
+
+def _hand_over(descriptor: int, listener: int | None) -> None:
+    """Give the filter's listener to whoever has the other end (`tuner.sandbox.refusals`), and keep neither."""
+    with socket.socket(fileno=descriptor) as theirs:
+        if listener is not None:
+            socket.send_fds(theirs, [b"."], [listener])
+            os.close(listener)
 
 
 if __name__ == "__main__":

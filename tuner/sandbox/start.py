@@ -16,6 +16,7 @@ from tuner.errors import SandboxUnavailable
 from tuner.sandbox import Mode, enter
 from tuner.sandbox.landlock import Rules
 from tuner.sandbox.limits import Limits
+from tuner.sandbox.refusals import Refusals
 from tuner.sandbox.strength import Strength, strength
 from tuner.sandbox.user import SANDBOX_UID
 
@@ -56,14 +57,16 @@ def start(
     mode: Mode,
     environment: Mapping[str, str] | None = None,
     pass_fds: Sequence[int] = (),
+    refusals: Refusals | None = None,
     stdin: int = subprocess.DEVNULL,
     stdout: int | None = None,
     stderr: int | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a command in its work directory, which is there and holds nothing of others, in a session of its own.
 
-    ``environment`` is added to what is kept of ours. With ``mode`` ``off`` nothing is confined, but environment and
-    directory are the same. Raises `SandboxUnavailable`, and OSError as `subprocess` does.
+    ``environment`` is added to what is kept of ours; ``refusals`` is told what is refused. With ``mode`` ``off``
+    nothing is confined, but environment and directory are the same. Raises `SandboxUnavailable`, and OSError as
+    `subprocess` does.
     """
     found = require(mode, policy)
     work_dir = str(policy.work_dir)
@@ -71,8 +74,10 @@ def start(
     if mode != "off":
         if found.own_user:
             _give(work_dir)
-        arguments = [*_ENTER, json.dumps(_as_json(policy, found)), *arguments]
-    return subprocess.Popen(
+        told = refusals.theirs.fileno() if refusals else None
+        pass_fds = [*pass_fds, *([told] if told is not None else [])]
+        arguments = [*_ENTER, json.dumps({**_as_json(policy, found), "refusals": told}), *arguments]
+    child = subprocess.Popen(
         arguments,
         cwd=work_dir,
         env={**scrubbed_environment(policy.work_dir), **(environment or {})},
@@ -82,6 +87,9 @@ def start(
         stderr=stderr,
         start_new_session=True,
     )
+    if refusals:
+        refusals.theirs.close()
+    return child
 
 
 def _give(folder: str) -> None:

@@ -33,6 +33,16 @@ def attempts(client: TestClient, job_id: str) -> dict[str, str]:
     return {match["name"]: match["told"] for match in found if match}
 
 
+def refused(client: TestClient, job_id: str) -> dict[str, int]:
+    """How often which call was refused, as the job's log says at its end."""
+    lines = [line for line in lines_of(client, job_id) if line.startswith("Refused by the sandbox: ")]
+    if not lines:
+        return {}
+    (line,) = lines
+    parts = [part.split() for part in line.partition(": ")[2].split(", ")]
+    return {part[0]: int(part[1]) if len(part) > 1 else 1 for part in parts}
+
+
 def code_of(job: dict[str, object]) -> object:
     assert isinstance(job["error"], dict), job
     return job["error"]["code"]
@@ -97,6 +107,7 @@ def test_there_is_no_network(fake: Served, settings: Settings, model_file: Path)
         told = attempts(client, str(job["id"]))
         assert len(told) == 10
         assert [name for name, what in told.items() if what == "WORKED"] == []
+        assert refused(client, str(job["id"])) == {"socket": 9, "io_uring_setup": 1}
         listener.settimeout(0.1)
         with pytest.raises(TimeoutError):
             listener.accept()
@@ -110,6 +121,14 @@ def test_other_processes_are_out_of_reach(fake: Served, settings: Settings, mode
         told = attempts(client, str(job["id"]))
         assert len(told) == 10
         assert [name for name, what in told.items() if what == "WORKED"] == []
+        seen = {"ptrace": 2, "prlimit64": 1, "unshare": 1, "chroot": 1, "mount": 1}
+        assert refused(client, str(job["id"])) == seen
+        assert {f"the sandbox refused: {name}" for name in seen} <= set(
+            settings.job_log(str(job["id"])).read_text().splitlines()
+        )
+        attack(settings, None)
+        honest = ended(client, start(client, model_file, seed=1))
+        assert (honest["state"], refused(client, str(honest["id"]))) == ("succeeded", {})
 
 
 def test_a_fork_bomb_ends_at_a_limit(fake: Served, settings: Settings, model_file: Path) -> None:
