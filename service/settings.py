@@ -41,6 +41,12 @@ class Settings(BaseSettings):
         default=1, ge=0, description="Jobs run at once; 0 starts none (the queue waits for another engine)."
     )
     max_queued_jobs: int = Field(default=1000, ge=1, description="Jobs that may wait in the queue; more are refused.")
+    max_jobs_per_user: int | None = Field(
+        default=None, ge=1, description="Unfinished jobs that one token may have; no limit of its own when unset."
+    )
+    max_project_bytes: int | None = Field(
+        default=None, ge=1, description="Models and samples that one project may store; no limit when unset."
+    )
     min_free_disk_bytes: int = Field(
         default=GIB, ge=0, description="With less free where data_dir lies jobs wait and uploads are refused; 0: never."
     )

@@ -14,8 +14,8 @@ from service.access.principal import Credential, Principal
 from service.access.refusals import SIGN_IN, own_address
 from service.access.scopes import AccessScope
 from service.access.sessions import close_session, drop_cookie, open_session, session_id_of, set_cookie
-from service.api.dependencies import get_access
-from service.dashboard.pages import PageRoute, render, services_of
+from service.api.dependencies import get_access, get_server
+from service.dashboard.pages import PageRoute, render
 from service.errors import ServiceError
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
@@ -64,14 +64,14 @@ def sign_out(request: Request) -> Response:
     response = RedirectResponse(SIGN_IN, status_code=303)
     session_id = session_id_of(request)
     if session_id is not None:
-        close_session(services_of(request).database, session_id)
+        close_session(get_server(request).database, session_id)
         get_access(request).authenticator.forget()
         drop_cookie(request, response)
     return response
 
 
 def _signed_in(request: Request, token_id: str, *, next: str) -> Response:
-    settings, database = services_of(request).settings, services_of(request).database
+    settings, database = get_server(request).settings, get_server(request).database
     lifetime_s = settings.session_lifetime_s
     session_id = open_session(database, token_id, lifetime_s=lifetime_s, instead_of=session_id_of(request))
     authenticator = get_access(request).authenticator
@@ -92,7 +92,7 @@ def _wrong(request: Request, error: NotSignedIn) -> NotSignedIn:
 def _note(request: Request, principal: Principal, *, status: int) -> None:
     """These routes are for everybody: the gate does not know who it was."""
     audit.record(
-        services_of(request).database,
+        get_server(request).database,
         principal,
         address=address_of(request),
         method=request.method,

@@ -38,6 +38,7 @@ class _Due:
     attempts: int
     url: str
     secret: str
+    project: str
 
 
 class WebhookSender:
@@ -76,6 +77,7 @@ class WebhookSender:
                 WebhookDelivery.attempts,
                 Webhook.url,
                 Webhook.secret,
+                Webhook.project,
             )
             .join(Webhook, Webhook.id == WebhookDelivery.webhook_id)
             .where(WebhookDelivery.state == "pending", WebhookDelivery.due_at <= now())
@@ -111,7 +113,7 @@ class WebhookSender:
     def _body(self, due: _Due) -> bytes:
         told: dict[str, object] = {"event": due.event, "delivery": due.id}
         if due.job_id is not None:
-            told["job"] = get_job(self._database, due.job_id).model_dump(mode="json")
+            told["job"] = get_job(self._database.of_project(due.project), due.job_id).model_dump(mode="json")
         return json.dumps(told, sort_keys=True).encode()
 
     def _settle(self, due: _Due, *, status: int | None, error: str | None) -> None:
