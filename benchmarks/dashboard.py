@@ -30,6 +30,7 @@ import httpx2
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.rows import provenance
+from service.access.principal import DEFAULT_PROJECT
 from service.api.schemas import JobCreate
 from service.app import create_app
 from service.jobs.commands import create_job
@@ -48,8 +49,9 @@ _SIZES = {"wide": (1440, 900), "phone": (390, 844)}
 def fill(settings: Settings, *, jobs: int, trials: int, folder: Path) -> str:
     """Jobs that ended, one of them with many trials; the id of that one."""
     with TestClient(create_app(settings, engine=False)) as client:
-        services = client.app.state.services  # type: ignore[attr-defined]
-        assert isinstance(services, Services)
+        server = client.app.state.services  # type: ignore[attr-defined]
+        assert isinstance(server, Services)
+        services = server.of_project(DEFAULT_PROJECT, user="local")
         path = models.write(models.convolutional(), folder / "convolutional.onnx")
         sent = client.post(f"/api/v1/models?filename={path.name}", content=path.read_bytes())
         model_id = sent.json()["id"]

@@ -34,7 +34,8 @@ sys.path.insert(0, str(ROOT))
 from sqlalchemy import insert  # noqa: E402
 
 from benchmarks.rows import provenance  # noqa: E402
-from service.database import Database  # noqa: E402
+from service.access.principal import DEFAULT_PROJECT  # noqa: E402
+from service.database import Database, ProjectDatabase  # noqa: E402
 from service.database.base import now  # noqa: E402
 from service.database.tables import Job, Model, Workload  # noqa: E402
 from service.database.upgrade import upgrade  # noqa: E402
@@ -87,7 +88,7 @@ class _Silent:
         """Nobody looks."""
 
 
-def fill(database: Database, size: int, workload: TunerWorkload, records: list[Record]) -> None:
+def fill(database: ProjectDatabase, size: int, workload: TunerWorkload, records: list[Record]) -> None:
     """``size`` records of one target: the given ones over and over, under as many workloads as that makes."""
     upgrade(database)
     keys = [f"{index:064x}" for index in range(-(-size // _PER_WORKLOAD))]
@@ -97,9 +98,10 @@ def fill(database: Database, size: int, workload: TunerWorkload, records: list[R
         session.add(Model(id="0" * 64, name="m", filename="m", size_bytes=1))
         session.flush()
         session.add(Job(id="j", model_id="0" * 64, target="host", target_fingerprint="f", target_spec={}))
-        session.execute(insert(Workload), [{"key": key, "created_at": moment, **common} for key in keys])
-    rows = [to_row(record, job_id=None, number=None, task="") | {"created_at": moment} for record in records]
-    repeated = itertools.cycle(rows)
+        rows = [{"project": database.project, "key": key, "created_at": moment, **common} for key in keys]
+        session.execute(insert(Workload), rows)
+    measured = [to_row(record, job_id=None, number=None, task="") | {"created_at": moment} for record in records]
+    repeated = itertools.cycle(measured)
     made: Iterator[dict[str, Any]] = (
         {**next(repeated), "workload": keys[number % len(keys)]} for number in range(size)
     )
@@ -108,7 +110,7 @@ def fill(database: Database, size: int, workload: TunerWorkload, records: list[R
             insert_records(session, batch)
 
 
-def measure(database: Database, size: int, records: list[Record]) -> dict[str, Any]:
+def measure(database: ProjectDatabase, size: int, records: list[Record]) -> dict[str, Any]:
     """One row: the database's size and the times on it."""
     store = DatabaseRecordStore(database, "j")
     target, version = records[0].target_fingerprint, records[0].features_version
@@ -159,7 +161,8 @@ def main() -> int:
     rows = []
     with tempfile.TemporaryDirectory(prefix="records-") as folder:
         for size in sizes:
-            database = Database(arguments.url or f"sqlite:///{folder}/{size}.sqlite3")
+            whole = Database(arguments.url or f"sqlite:///{folder}/{size}.sqlite3")
+            database = whole.of_project(DEFAULT_PROJECT)
             started = time.monotonic()
             fill(database, size, workload, records)
             print(f"filled {size} in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)

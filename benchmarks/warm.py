@@ -40,6 +40,7 @@ from benchmarks.bundles import unpack
 from benchmarks.command_line import Tuned, TuningFailed, tune
 from benchmarks.networks import chosen_networks, write_network
 from benchmarks.rows import Row, measure_missing, provenance
+from service.access.principal import DEFAULT_PROJECT
 from service.api.schemas import EventSchema
 from service.database import Database
 from service.queries.jobs import list_events
@@ -72,7 +73,7 @@ def read_course(data_dir: Path, job_id: str) -> Course:
     database = Database(Settings(data_dir=data_dir, database_url=None).sqlalchemy_url)
     try:
         events: list[EventSchema] = []
-        while found := list_events(database, job_id, after=events[-1].id if events else 0):
+        while found := list_events(database.of_project(DEFAULT_PROJECT), job_id, after=events[-1].id if events else 0):
             events += found
     finally:
         database.close()

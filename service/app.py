@@ -68,7 +68,7 @@ def create_app(
             services, local_token_id = await run_in_threadpool(_open, stack, settings, engine, job_command)
             app.state.services = services
             app.state.access = Access.of(settings, services.database, local_token_id=local_token_id)
-            app.state.feed = EventFeed(services.database)
+            app.state.feed = EventFeed()
             yield
             services.stopping.set()
             await run_in_threadpool(stack.close)

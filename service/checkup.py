@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 
 import psutil
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 
 from service.access.scopes import AccessScope
 from service.access.start_up import require_access
@@ -26,6 +26,7 @@ from service.engine.processes import is_alive
 from service.errors import Conflict, ServiceError, StorageFull
 from service.jobs.states import ACTIVE_STATES, JobState
 from service.ownership import is_owned, owner_url
+from service.queries.projects import list_projects
 from service.references import delete_unreferenced, missing, named, unreferenced
 from service.settings import Settings
 from service.signing import known_key
@@ -149,6 +150,7 @@ def _kept(settings: Settings, *, owned: bool) -> Iterator[Check]:
         else:
             yield Check(name="database", detail=f"{database.describe()}, revision {revisions.current}")
             yield from _blobs(database, settings)
+            yield from _projects(database)
             yield _jobs(database, owned=owned)
             yield _records(database)
             yield _access(settings, database)
@@ -175,6 +177,13 @@ def _blobs(database: Database, settings: Settings) -> Iterator[Check]:
         yield Check(name="left over", detail=detail, hint="Delete them with: tessera doctor --clean")
 
 
+def _projects(database: Database) -> Iterator[Check]:
+    """Where there is more than one."""
+    names = list_projects(database)
+    if len(names) > 1:
+        yield Check(name="projects", detail=", ".join(names))
+
+
 def _jobs(database: Database, *, owned: bool) -> Check:
     running = select(Job.pid, Job.pid_started_at, Job.heartbeat_at)
     with database.read() as session:
@@ -197,7 +206,8 @@ def _lives(pid: int | None, started_at: float | None, heartbeat_at: datetime | N
 def _records(database: Database) -> Check:
     current = tvm_version()
     records = func.sum(RecordCount.measured + RecordCount.failed)
-    query = select(Workload.tvm_version, records).join(RecordCount, RecordCount.workload == Workload.key)
+    same = and_(RecordCount.project == Workload.project, RecordCount.workload == Workload.key)
+    query = select(Workload.tvm_version, records).join(RecordCount, same)
     with database.read() as session:
         counts = {row[0]: row[1] for row in session.execute(query.group_by(Workload.tvm_version))}
     usable = counts.pop(current, 0)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from service.errors import NotFound
 from service.queries.cost_models import fingerprint_of
-from service.services import Services
+from service.services import ProjectServices
 from service.stores import DatabaseCostModelStore
 
 
-def restore_version(services: Services, target: str, version: int) -> None:
+def restore_version(services: ProjectServices, target: str, version: int) -> None:
     """Make that version of a target (its name or fingerprint) the newest again, under a number of its own.
 
     Raises `NotFound` (``cost_model_not_found``).

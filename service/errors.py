@@ -49,6 +49,22 @@ class QueueFull(ServiceError):
     hint = "Wait until some have started, cancel some (tessera jobs cancel), or raise TESSERA_MAX_QUEUED_JOBS."
 
 
+class TooManyJobs(ServiceError):
+    """One user has as many unfinished jobs as one may have."""
+
+    status = 429
+    code = "too_many_jobs"
+    hint = "Wait until some have ended, or cancel some. Whoever runs the server sets TESSERA_MAX_JOBS_PER_USER."
+
+
+class ProjectFull(ServiceError):
+    """The models and samples of a project take as much room as they may."""
+
+    status = 507
+    code = "project_full"
+    hint = "Delete models that are not needed. Whoever runs the server sets TESSERA_MAX_PROJECT_BYTES."
+
+
 class TooLarge(ServiceError):
     status = 413
     code = "model_too_large"

@@ -80,11 +80,13 @@ def run(settings: Settings, database: Database, job_id: str, *, attempt: int, pr
     """Run the job; returns the exit status: 0 when its state is written, whatever that is. Raises `TunerDied`."""
     with database.read() as session:
         job = session.get(Job, job_id)
-        model = session.get(Model, job.model_id) if job else None
+        model = session.get(Model, (job.project, job.model_id)) if job else None
     if job is None or model is None or job.state != JobState.RUNNING or job.attempts != attempt:
         found = f"state: {job.state}, attempt: {job.attempts}" if job else "state: unknown"
         print(f"attempt {attempt} of job {job_id} is not to be run ({found})", file=sys.stderr)
         return 0
+    # Whoever took the tuner over is to learn nothing of other projects: from here on they are not there.
+    database = database.of_project(job.project)
     blobs = open_blobs(settings)
     reporter = JobReporter(database, job_id, attempt=attempt)
     try:

@@ -27,7 +27,7 @@ from service.errors import Invalid, SandboxRequired, ServiceError
 from service.ids import new_id
 from service.queries.models import get_model
 from service.queries.targets import get_target
-from service.services import Services
+from service.services import ProjectServices
 from service.settings import Settings
 from tuner.errors import ModelError, SandboxUnavailable
 from tuner.sandbox.files import remove_tree
@@ -55,7 +55,7 @@ class Busy(ServiceError):
 
 
 def check(
-    services: Services,
+    services: ProjectServices,
     model_id: str,
     *,
     target: str,

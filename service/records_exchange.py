@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from sqlalchemy import select
 
 from service.api.schemas import RecordsImported
-from service.database import Database
+from service.database import ProjectDatabase
 from service.database.tables import TrialRecord, Workload
 from service.errors import Invalid
 from service.queries.targets import all_targets, get_target
@@ -69,14 +69,14 @@ class RecordLine(BaseModel):
         return Record(**fields)
 
 
-def export_records(database: Database, *, target: str) -> Iterator[str]:
+def export_records(database: ProjectDatabase, *, target: str) -> Iterator[str]:
     """The lines of every record of a target (its name or fingerprint), oldest first; raises `NotFound` at once."""
     fingerprints = {spec.fingerprint for spec in all_targets(database)}
     fingerprint = target if target in fingerprints else get_target(database, target).fingerprint
     return _lines(database, fingerprint)
 
 
-def _lines(database: Database, fingerprint: str) -> Iterator[str]:
+def _lines(database: ProjectDatabase, fingerprint: str) -> Iterator[str]:
     told: set[str] = set()
     last = 0
     while True:
@@ -161,7 +161,7 @@ def _values(text: str) -> Iterator[Any]:
         yield from (line for line in text.splitlines() if line.strip())
 
 
-def import_records(database: Database, text: str, *, target: str | None = None) -> RecordsImported:
+def import_records(database: ProjectDatabase, text: str, *, target: str | None = None) -> RecordsImported:
     """Store records and their workloads, all of them or none.
 
     Every record must be of ``target``, or, without one, of any target known here: raises `Invalid`
@@ -226,7 +226,7 @@ def import_records(database: Database, text: str, *, target: str | None = None) 
     return RecordsImported(workloads=new_workloads, records=added, skipped=skipped)
 
 
-def _stored_identities(database: Database, workloads: set[str]) -> set[tuple[Any, ...]]:
+def _stored_identities(database: ProjectDatabase, workloads: set[str]) -> set[tuple[Any, ...]]:
     query = select(
         TrialRecord.workload,
         TrialRecord.target_fingerprint,

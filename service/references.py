@@ -21,7 +21,8 @@ _NAMES = (Model.id, Samples.id, Artifact.sha256, CostModel.model_sha256, CostMod
 
 
 def delete_unreferenced(database: Database, blobs: BlobStore, candidates: Iterable[str]) -> int:
-    """Delete those of the blobs that no row names; how many. To be called when the rows are gone for good.
+    """Delete those of the blobs that no row of any project names; how many. To be called when the rows are gone for
+    good.
 
     A server that dies before, or a bucket that is away, leaves blobs that nobody names (`unreferenced` finds them),
     never a row without its blob. The writer's lock is held, so no upload can name one of them meanwhile:
@@ -29,7 +30,7 @@ def delete_unreferenced(database: Database, blobs: BlobStore, candidates: Iterab
     """
     deleted = 0
     for sha256 in candidates:
-        with database.write() as session:
+        with database.whole.write() as session:
             if not _is_named(session, sha256):
                 try:
                     blobs.delete(sha256)

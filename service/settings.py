@@ -10,7 +10,7 @@ from platformdirs import user_data_path
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.access.scopes import parse_scopes
+from service.access.rights import parse_rights
 from service.listening import is_loopback
 from service.webhooks.addresses import parse_networks
 from tuner.measure.tracker import Tracker
@@ -45,6 +45,12 @@ class Settings(BaseSettings):
         default=1, ge=0, description="Jobs run at once; 0 starts none (the queue waits for another engine)."
     )
     max_queued_jobs: int = Field(default=1000, ge=1, description="Jobs that may wait in the queue; more are refused.")
+    max_jobs_per_user: int | None = Field(
+        default=None, ge=1, description="Unfinished jobs that one token may have; no limit of its own when unset."
+    )
+    max_project_bytes: int | None = Field(
+        default=None, ge=1, description="Models and samples that one project may store; no limit when unset."
+    )
     min_free_disk_bytes: int = Field(
         default=GIB, ge=0, description="With less free where data_dir lies jobs wait and uploads are refused; 0: never."
     )
@@ -116,7 +122,7 @@ class Settings(BaseSettings):
     oidc_client_secret: SecretStr | None = Field(default=None, description="Its secret there, where it has one.")
     oidc_claim: str = Field(default="groups", description="The claim that says which scope somebody has.")
     oidc_scopes: str | None = Field(
-        default=None, description="The claim's values and their scopes, with commas: admins=admin, ml=submit, *=read"
+        default=None, description="The claim's values, their scopes and projects: admins=admin, cats=submit@cats."
     )
 
     @field_validator("data_dir")
@@ -144,7 +150,7 @@ class Settings(BaseSettings):
                 raise ValueError("TESSERA_OIDC_ISSUER begins with https://")
             if not self.oidc_client_id:
                 raise ValueError("TESSERA_OIDC_ISSUER needs TESSERA_OIDC_CLIENT_ID")
-            if not parse_scopes(self.oidc_scopes or ""):
+            if not parse_rights(self.oidc_scopes or ""):
                 raise ValueError("TESSERA_OIDC_ISSUER needs TESSERA_OIDC_SCOPES, such as admins=admin, *=read")
         return self
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from sqlalchemy import select
+
 from service.api.schemas import TargetCreate, TargetSchema
 from service.database.tables import Target
 from service.errors import Conflict, Invalid
 from service.queries.targets import get_target
-from service.services import Services
+from service.services import ProjectServices
 from tuner.targets import TargetSpec, host_target, list_targets
 
 _CUDA_FIELDS = {"arch", "host", "max_threads_per_block", "max_shared_memory_per_block", "thread_warp_size"}
 
 
-def create_target(services: Services, request: TargetCreate) -> TargetSchema:
+def create_target(services: ProjectServices, request: TargetCreate) -> TargetSchema:
     """Store a target; raises `Conflict` (``target_exists``) and `Invalid` (``invalid_target``)."""
     if request.tvm.get("kind") not in ("llvm", "cuda"):
         raise Invalid(
@@ -29,7 +31,8 @@ def create_target(services: Services, request: TargetCreate) -> TargetSchema:
     spec = TargetSpec.from_dict({**request.model_dump(), "device": device})
     with services.database.write() as session:
         builtin = {known.name for known in list_targets()}
-        if request.name in builtin or session.get(Target, request.name) is not None:
+        known_one = select(Target.name).where(Target.name == request.name)
+        if request.name in builtin or session.scalar(known_one) is not None:
             raise Conflict(
                 f"There is a target named {request.name!r} already.",
                 code="target_exists",

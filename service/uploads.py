@@ -10,17 +10,18 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Generic, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from service.api.schemas import ModelSchema, SamplesSchema
 from service.blobs import BlobWriter
 from service.database.tables import Job, Model, Samples
-from service.errors import Conflict, Invalid, TooLarge
+from service.errors import Conflict, Invalid, ProjectFull, TooLarge
 from service.onnx_sniff import OnnxSummary, sniff
 from service.queries.models import find_model, get_model
 from service.references import delete_unreferenced
-from service.services import Services
+from service.services import ProjectServices
 
 _BUFFER_BYTES = 1024**2
 _MAX_NAME_LENGTH = 200
@@ -40,11 +41,13 @@ class Uploaded(Generic[Schema]):
     created: bool
 
 
-async def upload_model(services: Services, chunks: AsyncIterator[bytes], *, filename: str) -> Uploaded[ModelSchema]:
-    """Store a model. The same bytes again answer with the model that is known, whatever its name.
+async def upload_model(
+    services: ProjectServices, chunks: AsyncIterator[bytes], *, filename: str
+) -> Uploaded[ModelSchema]:
+    """Store a model. The same bytes again answer with the model that the project knows, whatever its name.
 
-    Raises `TooLarge`, `NotOnnx`, `Invalid` (``external_data``, ``unsupported_opset``, ``model_too_complex``); nothing
-    is kept then.
+    Raises `TooLarge`, `NotOnnx`, `Invalid` (``external_data``, ``unsupported_opset``, ``model_too_complex``) and
+    `ProjectFull`; nothing is kept then.
     """
     filename = clean_filename(filename, default=_DEFAULT_FILENAME)
     with services.blobs.writer() as writer:
@@ -53,8 +56,10 @@ async def upload_model(services: Services, chunks: AsyncIterator[bytes], *, file
         return await run_in_threadpool(_keep_model, services, writer, summary, filename)
 
 
-async def upload_samples(services: Services, chunks: AsyncIterator[bytes], *, filename: str) -> Uploaded[SamplesSchema]:
-    """Store an ``.npz`` of inputs; raises `TooLarge` and `Invalid` (``samples_invalid``)."""
+async def upload_samples(
+    services: ProjectServices, chunks: AsyncIterator[bytes], *, filename: str
+) -> Uploaded[SamplesSchema]:
+    """Store an ``.npz`` of inputs; raises `TooLarge`, `Invalid` (``samples_invalid``) and `ProjectFull`."""
     filename = clean_filename(filename, default="samples.npz")
     with services.blobs.writer() as writer:
         await _receive(writer, chunks, limit_bytes=services.settings.max_upload_bytes)
@@ -62,7 +67,7 @@ async def upload_samples(services: Services, chunks: AsyncIterator[bytes], *, fi
         return await run_in_threadpool(_keep_samples, services, writer, filename)
 
 
-def delete_model(services: Services, model_id: str) -> None:
+def delete_model(services: ProjectServices, model_id: str) -> None:
     """Delete a model that no job uses; raises `NotFound` and `Conflict` (``model_in_use``)."""
     with services.database.write() as session:
         model = find_model(session, model_id)
@@ -99,12 +104,16 @@ async def _receive(writer: BlobWriter, chunks: AsyncIterator[bytes], *, limit_by
     await run_in_threadpool(writer.sync)
 
 
-def _keep_model(services: Services, writer: BlobWriter, summary: OnnxSummary, filename: str) -> Uploaded[ModelSchema]:
+def _keep_model(
+    services: ProjectServices, writer: BlobWriter, summary: OnnxSummary, filename: str
+) -> Uploaded[ModelSchema]:
     writer.store()
     # The blob takes its place while the writer's lock is held: no deletion can come between blob and row.
     with services.database.write() as session:
+        created = session.scalar(select(Model.id).where(Model.id == writer.sha256)) is None
+        if created:
+            _require_room(session, services, writer.size_bytes)
         blob = writer.keep()
-        created = session.get(Model, blob.sha256) is None
         if created:
             session.add(
                 Model(
@@ -146,15 +155,31 @@ class _SmallReads(io.FileIO):
         return super().read(size)
 
 
-def _keep_samples(services: Services, writer: BlobWriter, filename: str) -> Uploaded[SamplesSchema]:
+def _keep_samples(services: ProjectServices, writer: BlobWriter, filename: str) -> Uploaded[SamplesSchema]:
     writer.store()
     with services.database.write() as session:
-        blob = writer.keep()
-        row = session.get(Samples, blob.sha256)
+        row = session.scalar(select(Samples).where(Samples.id == writer.sha256))
         created = row is None
+        if created:
+            _require_room(session, services, writer.size_bytes)
+        blob = writer.keep()
         if row is None:
             row = Samples(id=blob.sha256, filename=filename, size_bytes=blob.size_bytes)
             session.add(row)
             session.flush()
         schema = SamplesSchema(id=row.id, filename=row.filename, size_bytes=row.size_bytes, created_at=row.created_at)
     return Uploaded(resource=schema, created=created)
+
+
+def _require_room(session: Session, services: ProjectServices, size_bytes: int) -> None:
+    """Raises `ProjectFull`."""
+    if (most_bytes := services.settings.max_project_bytes) is None:
+        return
+    sizes = (select(func.sum(table.size_bytes)).select_from(table) for table in (Model, Samples))
+    stored_bytes = sum(int(session.scalar(size) or 0) for size in sizes)
+    if stored_bytes + size_bytes > most_bytes:
+        raise ProjectFull(
+            f"Models and samples of the project {services.project!r} take {stored_bytes} bytes; with these "
+            f"{size_bytes} they would take more than {most_bytes}.",
+            details={"stored_bytes": stored_bytes, "max_bytes": most_bytes},
+        )

@@ -83,6 +83,7 @@ class Authenticator:
         return Principal(
             name=token.name,
             scope=AccessScope(token.scope),
+            project=token.project,
             token_id=token.id,
             credential=credential,
             expires_at=expires_at,

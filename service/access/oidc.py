@@ -22,7 +22,8 @@ import httpx2
 
 from service.access.errors import NotSignedIn
 from service.access.principal import sha256_of
-from service.access.scopes import AccessScope, parse_scopes
+from service.access.rights import parse_rights
+from service.access.scopes import AccessScope
 from service.access.tokens import new_secret
 from service.database import Database
 from service.database.base import now
@@ -85,6 +86,7 @@ class Person:
     id: str
     name: str
     scope: AccessScope
+    project: str
 
 
 class Provider:
@@ -98,7 +100,7 @@ class Provider:
         secret = settings.oidc_client_secret
         self._client_secret = secret.get_secret_value() if secret else ""
         self._claim = settings.oidc_claim
-        self._scopes = parse_scopes(settings.oidc_scopes or "")
+        self._rights = parse_rights(settings.oidc_scopes or "")
         self._described: tuple[float, dict[str, Any]] | None = None
         self.name = urlsplit(self._issuer).netloc
 
@@ -131,12 +133,14 @@ class Provider:
                 claims = {**self._userinfo(http, described, told, claims["sub"]), **claims}
         name = str(claims.get("email") or claims.get("preferred_username") or claims["sub"])
         name = f"{''.join(filter(str.isprintable, name))[: _MOST_NAME // 2]} ({self.name})"[:_MOST_NAME]
-        scope = self._scope(claims)
-        if scope is None:
+        right = self._right(claims)
+        if right is None:
             raise NotSignedIn(
                 f"{name} has no access here.", hint="Ask for a group that TESSERA_OIDC_SCOPES gives a scope."
             )
-        return Person(id=str(uuid5(NAMESPACE_URL, f"{self._issuer} {claims['sub']}")), name=name, scope=scope)
+        scope, project = right
+        person_id = str(uuid5(NAMESPACE_URL, f"{self._issuer} {claims['sub']}"))
+        return Person(id=person_id, name=name, scope=scope, project=project)
 
     def _http(self) -> _Http:
         return _Http(timeout=_TIMEOUT_S, follow_redirects=False)
@@ -210,23 +214,23 @@ class Provider:
             raise NotSignedIn("The provider tells of somebody else.", hint="Sign in once more.")
         return claims
 
-    def _scope(self, claims: Mapping[str, Any]) -> AccessScope | None:
-        """The largest of those that the claim's values have."""
+    def _right(self, claims: Mapping[str, Any]) -> tuple[AccessScope, str] | None:
+        """The first of those with the largest scope that the claim's values have."""
         value = claims.get(self._claim, [])
         held = {str(each) for each in value} if isinstance(value, list) else {str(value)}
-        found = {scope for given, scope in self._scopes.items() if given == "*" or given in held}
-        return next((scope for scope in reversed(AccessScope) if scope in found), None)
+        found = [right for given, right in self._rights.items() if given == "*" or given in held]
+        return max(found, key=lambda right: list(AccessScope).index(right[0]), default=None)
 
 
 def keep_person(database: Database, person: Person, *, lifetime_s: float) -> str:
-    """The id of the token whose rights the person has, in sessions only: nobody knows its secret. It has their scope of
-    now, and ends when they have not signed in for so long."""
+    """The id of the token whose rights the person has, in sessions only: nobody knows its secret. It has their scope
+    and project of now, and ends when they have not signed in for so long."""
     with database.write() as session:
         token = session.get(AccessToken, person.id)
         if token is None:
             token = AccessToken(id=person.id, kind="made", secret_sha256=sha256_of(new_secret()))
             session.add(token)
-        token.name, token.scope = person.name, person.scope.value
+        token.name, token.scope, token.project = person.name, person.scope.value, person.project
         token.expires_at, token.revoked_at = now() + timedelta(seconds=lifetime_s), None
     return person.id
 

@@ -9,6 +9,10 @@ from typing import Literal
 
 from service.access.scopes import AccessScope
 
+DEFAULT_PROJECT = "default"
+"""Whose everything is where nobody made another."""
+PROJECT_NAME = "[a-z0-9-]{1,40}"
+
 
 @dataclass(frozen=True)
 class Credential:
@@ -31,11 +35,12 @@ def sha256_of(secret: str) -> str:
 class Principal:
     """A token, or the browser session that it opened; None for ``token_id`` and ``credential`` where a proxy decides.
 
-    ``name`` is the token's, ``expires_at`` the earlier end of session and token.
+    ``name`` is the token's, ``expires_at`` the earlier end of session and token. Only what is of ``project`` is there.
     """
 
     name: str
     scope: AccessScope
+    project: str = DEFAULT_PROJECT
     token_id: str | None = None
     credential: Credential | None = None
     expires_at: datetime | None = None

@@ -1,4 +1,4 @@
-"""Access tokens: 256 random bits, kept as their SHA-256, with a name, a scope and an end.
+"""Access tokens: 256 random bits, kept as their SHA-256, with a name, a scope, a project and an end.
 
 Besides those that people make there are two kinds: ``local``, whose secret lies in the data directory
 (`service.access.local_token`), and ``bootstrap``, whose secret the environment gives. People who sign in at a provider
@@ -15,7 +15,7 @@ from typing import Literal
 from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from service.access.principal import sha256_of
+from service.access.principal import DEFAULT_PROJECT, sha256_of
 from service.access.scopes import AccessScope
 from service.api.schemas import TokenCreate, TokenCreated, TokenSchema
 from service.database import Database
@@ -54,8 +54,9 @@ def require_usable(database: Database, secret: str) -> None:
         raise WeakToken("The token of TESSERA_BOOTSTRAP_TOKEN was revoked.")
 
 
-def create_token(database: Database, request: TokenCreate) -> TokenCreated:
-    """Make a token; its secret is told this once. Raises `Conflict` (``token_exists``)."""
+def create_token(database: Database, request: TokenCreate, *, own_project: str = DEFAULT_PROJECT) -> TokenCreated:
+    """Make a token, of whoever makes it (``own_project``) where the request names no project; its secret is told this
+    once. Raises `Conflict` (``token_exists``)."""
     secret = new_secret()
     expires_at = now() + timedelta(seconds=request.expires_in_s) if request.expires_in_s is not None else None
     with database.write() as session:
@@ -66,7 +67,15 @@ def create_token(database: Database, request: TokenCreate) -> TokenCreated:
                 code="token_exists",
                 hint="Choose another name, or revoke that one first.",
             )
-        token = add_token(session, secret, name=request.name, kind="made", scope=request.scope, expires_at=expires_at)
+        token = add_token(
+            session,
+            secret,
+            name=request.name,
+            kind="made",
+            scope=request.scope,
+            project=request.project or own_project,
+            expires_at=expires_at,
+        )
         return TokenCreated(**_schema(token).model_dump(), token=secret)
 
 
@@ -117,10 +126,23 @@ def find(session: Session, secret: str) -> AccessToken | None:
 
 
 def add_token(
-    session: Session, secret: str, *, name: str, kind: Kind, scope: AccessScope, expires_at: datetime | None = None
+    session: Session,
+    secret: str,
+    *,
+    name: str,
+    kind: Kind,
+    scope: AccessScope,
+    project: str = DEFAULT_PROJECT,
+    expires_at: datetime | None = None,
 ) -> AccessToken:
     token = AccessToken(
-        id=new_id(), name=name, kind=kind, scope=scope.value, secret_sha256=sha256_of(secret), expires_at=expires_at
+        id=new_id(),
+        name=name,
+        kind=kind,
+        scope=scope.value,
+        project=project,
+        secret_sha256=sha256_of(secret),
+        expires_at=expires_at,
     )
     session.add(token)
     session.flush()

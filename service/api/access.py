@@ -22,18 +22,19 @@ router = APIRouter(tags=["access"])
     "/tokens",
     status_code=201,
     summary="Make a token",
-    description="For somebody or something else. The `token` itself is in this answer, and in no other.",
+    description="For somebody or something else, who sees what is of its `project`. The `token` itself is in this "
+    "answer, and in no other.",
     response_description="The token, with its secret",
     responses=problem_responses("token_exists"),
 )
 def create_token(request: TokenCreate, services: ServicesDep) -> TokenCreated:
-    return tokens.create_token(services.database, request)
+    return tokens.create_token(services.database, request, own_project=services.project)
 
 
 @router.get(
     "/tokens",
     summary="List tokens",
-    description="All of them, those that were revoked or have expired too, the oldest first.",
+    description="All of them, of every project, those that were revoked or have expired too, the oldest first.",
     response_description="All tokens; the list is a single page",
 )
 def list_tokens(services: ServicesDep) -> Page[TokenSchema]:
@@ -71,7 +72,7 @@ def create_sign_in_link(request: Request, access: AccessDep, principal: Principa
 @router.get(
     "/audit",
     summary="List changes",
-    description="Every change that somebody asked for, also those that were refused, the newest first.",
+    description="Every change that somebody asked for in any project, also those that were refused, the newest first.",
     response_description="One page of entries",
     responses=problem_responses("invalid_cursor"),
 )

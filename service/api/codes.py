@@ -254,6 +254,9 @@ _DETAILS = {
     "not_onnx": "This is not a whole ONNX file: it has no graph.",
     "sandbox_unavailable": "TESSERA_SANDBOX=required, and it cannot be had here: files are not protected.",
     "queue_full": "1000 jobs wait in the queue, and no more than 1000 may.",
+    "too_many_jobs": "100 jobs of 'ci' wait or run, and no more than 100 may.",
+    "project_full": "Models and samples of the project 'vision' take 1073741000 bytes; with these 1048576 they would "
+    "take more than 1073741824.",
     "storage_unavailable": "The bucket s3://tessera/blobs cannot be used: connection refused",
     "storage_full": "There is no space left in the data directory.",
     "unknown_target": "There is no target named 'abacus'.",

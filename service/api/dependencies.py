@@ -10,11 +10,18 @@ from service.access.access import Access
 from service.access.principal import Principal
 from service.api.event_feed import EventFeed
 from service.paging import DEFAULT_LIMIT, MAX_LIMIT
-from service.services import Services
+from service.services import ProjectServices, Services
 
 
-def get_services(request: Request) -> Services:
+def get_server(request: Request) -> Services:
+    """The whole server, for what is of no project: whether it is well, and signing in."""
     return cast(Services, request.app.state.services)
+
+
+def get_services(request: Request) -> ProjectServices:
+    """What whoever asks may see: their project."""
+    principal = get_principal(request)
+    return get_server(request).of_project(principal.project, user=principal.name)
 
 
 def get_feed(request: Request) -> EventFeed:
@@ -33,7 +40,8 @@ def get_principal(request: Request) -> Principal:
 AccessDep = Annotated[Access, Depends(get_access)]
 PrincipalDep = Annotated[Principal, Depends(get_principal)]
 FeedDep = Annotated[EventFeed, Depends(get_feed)]
-ServicesDep = Annotated[Services, Depends(get_services)]
+ServerDep = Annotated[Services, Depends(get_server)]
+ServicesDep = Annotated[ProjectServices, Depends(get_services)]
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before", max_length=500)]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="items a page")]
 DEFAULT_PAGE = DEFAULT_LIMIT

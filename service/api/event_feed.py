@@ -11,7 +11,7 @@ from typing import Any
 from anyio.to_thread import run_sync
 from fastapi.sse import format_sse_event
 
-from service.database import Database
+from service.database import ProjectDatabase
 from service.jobs.states import JobState
 from service.queries.jobs import get_state, list_events
 
@@ -34,19 +34,18 @@ class Look:
 class EventFeed:
     """Looks that are shared by whoever asks for the same within ``fresh_s``. Belongs to one event loop."""
 
-    def __init__(self, database: Database, *, fresh_s: float = POLL_S) -> None:
-        self._database = database
+    def __init__(self, *, fresh_s: float = POLL_S) -> None:
         self._fresh_s = fresh_s
-        self._looks: dict[tuple[str, int], tuple[float, asyncio.Task[Look]]] = {}
+        self._looks: dict[tuple[str, str, int], tuple[float, asyncio.Task[Look]]] = {}
 
-    async def look(self, job_id: str, *, after: int) -> Look:
+    async def look(self, database: ProjectDatabase, job_id: str, *, after: int) -> Look:
         """What is known behind the event with the id ``after``; nothing of it is older than ``fresh_s`` seconds."""
         now = time.monotonic()
-        key = (job_id, after)
+        key = (database.project, job_id, after)
         if key not in self._looks or self._looks[key][0] < now - self._fresh_s:
             self._forget_before(now - self._fresh_s)
             self._looks.pop(key, None)  # an entry's place says when it was made
-            self._looks[key] = now, asyncio.create_task(run_sync(self._read, job_id, after))
+            self._looks[key] = now, asyncio.create_task(run_sync(_read, database, job_id, after))
         return await asyncio.shield(self._looks[key][1])  # a client that leaves takes it from no other
 
     def _forget_before(self, then: float) -> None:
@@ -55,11 +54,12 @@ class EventFeed:
                 return
             del self._looks[key]
 
-    def _read(self, job_id: str, after: int) -> Look:
-        state = get_state(self._database, job_id)
-        events = list_events(self._database, job_id, after=after)
-        text = b"".join(sse(event.kind, event.data, number=event.id) for event in events)
-        return Look(state=state, text=text, last_id=events[-1].id if events else after)
+
+def _read(database: ProjectDatabase, job_id: str, after: int) -> Look:
+    state = get_state(database, job_id)
+    events = list_events(database, job_id, after=after)
+    text = b"".join(sse(event.kind, event.data, number=event.id) for event in events)
+    return Look(state=state, text=text, last_id=events[-1].id if events else after)
 
 
 def sse(kind: str, data: dict[str, Any], *, number: int | None = None) -> bytes:

@@ -164,6 +164,7 @@ _QUEUED: dict[str, Any] = {
     "measure": "device",
     "seed": 0,
     "attempts": 0,
+    "submitted_by": "ci",
     "created_at": _STARTED,
     "started_at": None,
     "finished_at": None,
@@ -364,12 +365,13 @@ _TOKEN = {
     "name": "ci",
     "kind": "made",
     "scope": "submit",
+    "project": "vision",
     "created_at": _STARTED,
     "expires_at": "2027-02-21T10:00:00Z",
     "revoked_at": None,
     "last_used_at": _MEASURED,
 }
-_NEW_TOKEN = {"name": "ci", "scope": "submit", "expires_in_s": 7_776_000}
+_NEW_TOKEN = {"name": "ci", "scope": "submit", "project": "vision", "expires_in_s": 7_776_000}
 _CHANGE = {
     "id": 12,
     "at": _STARTED,

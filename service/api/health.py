@@ -10,7 +10,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 
-from service.api.dependencies import ServicesDep
+from service.access.scopes import AccessScope
+from service.api.dependencies import PrincipalDep, ServerDep, ServicesDep
 from service.api.schemas import Health, Ready, ReadyCheck
 from service.database.tables import Artifact, Model, RecordCount
 from service.database.upgrade import read_revisions
@@ -42,7 +43,7 @@ async def get_health() -> Health:
     response_description="All of it is well",
     responses={503: {"model": Ready, "description": "Not all of it: `checks` says what is wrong"}},
 )
-def get_readiness(response: Response, services: ServicesDep) -> Ready:
+def get_readiness(response: Response, services: ServerDep) -> Ready:
     checks = [_database(services), _blobs(services), _disk(services), _sandbox(services), _engine(services)]
     ready = all(check.ok for check in checks)
     response.status_code = 200 if ready else 503
@@ -52,13 +53,14 @@ def get_readiness(response: Response, services: ServicesDep) -> Ready:
 @router.get(
     "/metrics",
     summary="Read metrics for Prometheus",
-    description="Gauges are computed from the database at the scrape: they are right after a restart too.",
+    description="Gauges are computed from the database at the scrape: they are right after a restart too. They are of "
+    "the token's project; for the scope `admin`, of all projects.",
     response_class=Response,
     responses={200: {"description": "Prometheus' text format", "content": {_METRICS: {"schema": {"type": "string"}}}}},
 )
-def get_metrics(services: ServicesDep) -> Response:
+def get_metrics(services: ServicesDep, server: ServerDep, principal: PrincipalDep) -> Response:
     registry = CollectorRegistry()
-    registry.register(_DatabaseCollector(services))
+    registry.register(_DatabaseCollector(server if principal.scope is AccessScope.ADMIN else services))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -105,8 +107,9 @@ class _DatabaseCollector(Collector):
             jobs.add_metric([state.value], count)
         yield jobs
         with self._services.database.read() as session:
-            models, model_bytes = session.execute(select(func.count(), func.sum(Model.size_bytes))).one()
-            artifact_bytes = session.scalar(select(func.sum(Artifact.size_bytes)))
+            stored = select(func.count(), func.sum(Model.size_bytes)).select_from(Model)
+            models, model_bytes = session.execute(stored).one()
+            artifact_bytes = session.scalar(select(func.sum(Artifact.size_bytes)).select_from(Artifact))
             counted = session.execute(
                 select(
                     RecordCount.target_fingerprint, func.sum(RecordCount.measured), func.sum(RecordCount.failed)

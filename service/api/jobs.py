@@ -36,11 +36,11 @@ from service.api.schemas import (
     TaskSchema,
     TrialSchema,
 )
-from service.errors import QueueFull, StorageUnavailable
+from service.errors import QueueFull, StorageUnavailable, TooManyJobs
 from service.jobs import commands
 from service.jobs.states import FINAL_STATES, JobState
 from service.queries import artifacts, jobs, trials
-from service.services import Services
+from service.services import ProjectServices
 from tuner.errors import TargetError
 
 router = APIRouter(tags=["jobs"])
@@ -69,6 +69,7 @@ _RETRY_MS = 500
         "invalid_idempotency_key",
         "idempotency_key_reused",
         QueueFull,
+        TooManyJobs,
     ),
 )
 def create_job(
@@ -269,12 +270,12 @@ async def stream_events(
 
 
 async def _events(
-    services: Services, feed: EventFeed, job_id: str, *, after: int, allowed: Callable[[], Awaitable[bool]]
+    services: ProjectServices, feed: EventFeed, job_id: str, *, after: int, allowed: Callable[[], Awaitable[bool]]
 ) -> AsyncIterator[bytes]:
     yield format_sse_event(retry=_RETRY_MS)
     told_at = time.monotonic()
     while await allowed():
-        look = await feed.look(job_id, after=after)
+        look = await feed.look(services.database, job_id, after=after)
         if look.text:
             after, told_at = look.last_id, time.monotonic()
             yield look.text

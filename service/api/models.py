@@ -15,7 +15,15 @@ from service.api.dependencies import DEFAULT_PAGE, Cursor, Limit, ModelId, Servi
 from service.api.files import StoredFile, file_responses
 from service.api.schemas import CheckReport, CheckRequest, ModelSchema, Page, SamplesSchema
 from service.disk_guard import require_space
-from service.errors import Invalid, NotOnnx, SandboxRequired, StorageFull, StorageUnavailable, TooLarge
+from service.errors import (
+    Invalid,
+    NotOnnx,
+    ProjectFull,
+    SandboxRequired,
+    StorageFull,
+    StorageUnavailable,
+    TooLarge,
+)
 from service.preflight import Busy
 from service.queries import models as queries
 from service.settings import Settings
@@ -40,7 +48,7 @@ _BODY: dict[str, Any] = {
     }
 }
 # What the tuner may find in a model; `tuner.frontend` raises them.
-_STORAGE = (StorageFull, StorageUnavailable)
+_STORAGE = (StorageFull, ProjectFull, StorageUnavailable)
 _REFUSALS = (
     UnsupportedOperators,
     MissingDimensions,

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
+from service.access.principal import PROJECT_NAME
 from service.access.scopes import AccessScope
 from service.jobs.states import JobState
 
@@ -233,6 +234,7 @@ class JobSchema(BaseModel):
     """One job. ``state`` and ``stage`` are separate: a stage only exists while the job runs or where it ended.
 
     ``convergence`` is a coarse course of the search, (trial, estimated latency of the network in µs), at most 32 steps.
+    ``submitted_by`` is the name of the token that it was started with.
     """
 
     id: str
@@ -252,6 +254,7 @@ class JobSchema(BaseModel):
     measure: str = "device"
     seed: int = 0
     attempts: int = 0
+    submitted_by: str = ""
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -488,6 +491,10 @@ class TokenCreate(BaseModel):
         description="who or what it is for, such as ci"
     )
     scope: AccessScope = Field(description="each includes the ones before it: read, submit, admin")
+    project: Annotated[str, StringConstraints(pattern=f"^{PROJECT_NAME}$")] | None = Field(
+        default=None,
+        description="whose models, jobs and records it sees; without one, what the token that makes it sees",
+    )
     expires_in_s: float | None = Field(
         default=None, gt=0, le=MAX_TOKEN_LIFE_S, description="until it expires, ten years at most"
     )
@@ -501,6 +508,7 @@ class TokenSchema(BaseModel):
     name: str
     kind: str
     scope: AccessScope
+    project: str
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None

@@ -10,7 +10,7 @@ from service.api.schemas import CleanUp, CleanUpReport, KeptSchema, OutdatedSche
 from service.queries.storage import storage_use
 from service.retention.cleaning import Outdated, delete_outdated, find_outdated
 from service.retention.rule import get_retention_days, set_retention_days
-from service.services import Services
+from service.services import ProjectServices
 
 router = APIRouter(tags=["storage"])
 
@@ -18,7 +18,8 @@ router = APIRouter(tags=["storage"])
 @router.get(
     "/storage",
     summary="Read what is kept",
-    description="How many of each kind and their bytes, what is free beside them, and for how long they are kept.",
+    description="How many of each kind and their bytes in the project, what the database takes and what is free on the "
+    "server's disk, and for how long things are kept.",
     response_description="What is kept, and the rule",
 )
 def get_storage(services: ServicesDep) -> StorageSchema:
@@ -28,7 +29,8 @@ def get_storage(services: ServicesDep) -> StorageSchema:
 @router.put(
     "/storage/retention",
     summary="Set how long things are kept",
-    description="Jobs that ended more than so many days ago are deleted, every hour; null keeps everything.",
+    description="Jobs that ended more than so many days ago are deleted, every hour, in all projects; null keeps "
+    "everything.",
     response_description="What is kept, and the new rule",
     responses=problem_responses("invalid_retention"),
 )
@@ -40,7 +42,7 @@ def set_retention(request: Retention, services: ServicesDep) -> StorageSchema:
 @router.post(
     "/storage/clean-up",
     summary="Delete what is outdated",
-    description="Once, now. With `dry_run` nothing is deleted: the answer is what would be.",
+    description="Once, now, in the project. With `dry_run` nothing is deleted: the answer is what would be.",
     response_description="What is outdated, and whether it was deleted",
     responses=problem_responses("invalid_retention"),
 )
@@ -49,7 +51,7 @@ def clean_up_storage(request: CleanUp, services: ServicesDep) -> CleanUpReport:
     return _report(act(services, request.days), deleted=not request.dry_run)
 
 
-def _storage(services: Services) -> StorageSchema:
+def _storage(services: ProjectServices) -> StorageSchema:
     use = storage_use(services)
     return StorageSchema(
         kept=[KeptSchema(name=each.name, count=each.count, size_bytes=each.size_bytes) for each in use.kept],

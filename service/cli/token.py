@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from service.access.principal import DEFAULT_PROJECT
 from service.cli.installed import require_server
 from service.cli.options import AsJson, DataDir, Token, Url, connect, load_settings, print_json, print_table, say
 from service.cli.values import parse_duration_s
@@ -48,6 +49,7 @@ def _open(data_dir: Path | None) -> Iterator[Database]:
 def create(
     name: Annotated[str, typer.Argument(help="Who or what it is for.", show_default=False)],
     scope: Annotated[Scope, typer.Option(help="What it allows; each includes the ones before it.")] = "read",
+    project: Annotated[str, typer.Option(help="Whose models, jobs and records it sees.")] = DEFAULT_PROJECT,
     expires: Annotated[str | None, typer.Option(help="How long it lives: 12h, 90d. Without: until revoked.")] = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -61,7 +63,7 @@ def create(
 
     expires_in_s = parse_duration_s(expires) if expires is not None else None
     try:
-        wanted = TokenCreate(name=name, scope=AccessScope(scope), expires_in_s=expires_in_s)
+        wanted = TokenCreate(name=name, scope=AccessScope(scope), project=project, expires_in_s=expires_in_s)
     except ValidationError as error:
         first = error.errors()[0]
         told = f"{first['loc'][0]}: {first['msg']}"
@@ -70,7 +72,7 @@ def create(
         from service.access import tokens
 
         made = tokens.create_token(database, wanted)
-        _note(database, f"tessera token create {made.name} --scope {made.scope.value}")
+        _note(database, f"tessera token create {made.name} --scope {made.scope.value} --project {made.project}")
     if as_json:
         print_json(made)
         return
@@ -88,11 +90,22 @@ def list_tokens(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json(found)
         return
+    divided = any(each.project != DEFAULT_PROJECT for each in found)
     rows = [
-        [each.name, each.scope.value, each.kind, _ago(each.created_at), _ago(each.last_used_at), _end(each), each.id]
+        [
+            each.name,
+            each.scope.value,
+            *([each.project] if divided else []),
+            each.kind,
+            _ago(each.created_at),
+            _ago(each.last_used_at),
+            _end(each),
+            each.id,
+        ]
         for each in found
     ]
-    print_table(["name", "scope", "kind", "made", "last used", "lives until", "id"], rows, empty="No tokens.")
+    columns = ["name", "scope", *(["project"] if divided else []), "kind", "made", "last used", "lives until", "id"]
+    print_table(columns, rows, empty="No tokens.")
 
 
 @app.command("revoke")

@@ -25,8 +25,8 @@ from service.access.sessions import (
     set_attempt,
     set_cookie,
 )
-from service.api.dependencies import get_access
-from service.dashboard.pages import PageRoute, render, services_of
+from service.api.dependencies import get_access, get_server
+from service.dashboard.pages import PageRoute, render
 from service.errors import NotFound, ServiceError
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
@@ -92,7 +92,7 @@ def come_back(
     code: Annotated[str, Query(max_length=4000)] = "",
     error: Annotated[str, Query(max_length=500)] = "",
 ) -> Response:
-    access, services, provider = get_access(request), services_of(request), _provider(request)
+    access, server, provider = get_access(request), get_server(request), _provider(request)
     secret, _, next = (attempt_of(request) or "").partition(".")
     next, attempt = unquote(next), Attempt(secret)
     try:
@@ -110,7 +110,7 @@ def come_back(
     except (NotSignedIn, TooManyRequests, ProviderUnavailable) as refusal:
         response = _page(request, next=next, error=refusal)
     else:
-        token_id = keep_person(services.database, person, lifetime_s=services.settings.session_lifetime_s)
+        token_id = keep_person(server.database, person, lifetime_s=server.settings.session_lifetime_s)
         response = _signed_in(request, token_id, next=next)
     set_attempt(request, response, "", path=_OIDC, lifetime_s=0)
     return response
@@ -121,7 +121,7 @@ def sign_out(request: Request) -> Response:
     response = RedirectResponse(SIGN_IN, status_code=303)
     session_id = session_id_of(request)
     if session_id is not None:
-        close_session(services_of(request).database, session_id)
+        close_session(get_server(request).database, session_id)
         get_access(request).authenticator.forget()
         drop_cookie(request, response)
     return response
@@ -141,7 +141,7 @@ def _callback(request: Request) -> str:
 
 
 def _signed_in(request: Request, token_id: str, *, next: str) -> Response:
-    settings, database = services_of(request).settings, services_of(request).database
+    settings, database = get_server(request).settings, get_server(request).database
     lifetime_s = settings.session_lifetime_s
     session_id = open_session(database, token_id, lifetime_s=lifetime_s, instead_of=session_id_of(request))
     authenticator = get_access(request).authenticator
@@ -162,7 +162,7 @@ def _wrong(request: Request, error: NotSignedIn) -> NotSignedIn:
 def _note(request: Request, principal: Principal, *, status: int) -> None:
     """These routes are for everybody: the gate does not know who it was."""
     audit.record(
-        services_of(request).database,
+        get_server(request).database,
         principal,
         address=address_of(request),
         method=request.method,

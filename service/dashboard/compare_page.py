@@ -13,7 +13,7 @@ from service.errors import Invalid
 from service.queries.artifacts import get_manifest, list_artifacts
 from service.queries.jobs import get_job
 from service.queries.trials import list_tasks
-from service.services import Services
+from service.services import ProjectServices
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
@@ -39,7 +39,7 @@ def show_comparison(request: Request, job: Annotated[list[str], Query(max_length
     return render("compare.html", context, here="/")
 
 
-def _compared(services: Services, letter: str, job_id: str) -> Compared:
+def _compared(services: ProjectServices, letter: str, job_id: str) -> Compared:
     job = get_job(services.database, job_id)
     artifacts = list_artifacts(services.database, job_id)
     bundle = next((artifact for artifact in artifacts if artifact.kind == "bundle"), None)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import func, or_, select
 
-from service.database import Database
+from service.database import ProjectDatabase
 from service.database.tables import JobEvent, TrialRecord
 
 _MOST_STEPS = 500
@@ -40,7 +40,7 @@ class ShownDrift:
     noise: float
 
 
-def improvements(database: Database, job_id: str) -> list[Step]:
+def improvements(database: ProjectDatabase, job_id: str) -> list[Step]:
     """The steps of the convergence chart, oldest first, at most 500 of them; found by the database."""
     before = func.min(TrialRecord.estimated_us).over(order_by=TrialRecord.number, rows=(None, -1))
     trials = (
@@ -64,13 +64,13 @@ def improvements(database: Database, job_id: str) -> list[Step]:
         return [Step(**row) for row in session.execute(query).mappings()]
 
 
-def last_event_id(database: Database, job_id: str) -> int:
+def last_event_id(database: ProjectDatabase, job_id: str) -> int:
     """The id of the job's newest event, 0 when it has none."""
     with database.read() as session:
         return session.scalar(select(func.max(JobEvent.id)).where(JobEvent.job_id == job_id)) or 0
 
 
-def last_drift(database: Database, job_id: str) -> ShownDrift | None:
+def last_drift(database: ProjectDatabase, job_id: str) -> ShownDrift | None:
     """How steady the machine was so far, None before the search has timed its reference kernel."""
     query = (
         select(JobEvent.data)
@@ -83,7 +83,7 @@ def last_drift(database: Database, job_id: str) -> ShownDrift | None:
     return None if data is None else ShownDrift(drift=float(data["drift"]), noise=float(data["noise"]))
 
 
-def last_log_lines(database: Database, job_id: str) -> list[ShownLine]:
+def last_log_lines(database: ProjectDatabase, job_id: str) -> list[ShownLine]:
     """The end of the job's log, oldest line first."""
     query = (
         select(JobEvent.id, JobEvent.data)

@@ -22,7 +22,7 @@ from service.preflight import check
 from service.queries.jobs import EarlierLimits, earlier_limits
 from service.queries.models import get_model, list_models
 from service.queries.targets import all_targets, get_target
-from service.services import Services
+from service.services import ProjectServices
 from service.uploads import upload_model
 from tuner.errors import TesseraError
 
@@ -79,7 +79,7 @@ async def check_or_start(request: Request, model_id: str) -> Response:
     return RedirectResponse(f"/jobs/{job_ids[0]}" if len(job_ids) == 1 else "/", status_code=303)
 
 
-def _start(services: Services, model_id: str, form: StartForm) -> list[str]:
+def _start(services: ProjectServices, model_id: str, form: StartForm) -> list[str]:
     """Create a job for each target, or none at all where one of them is wrong; for a target that nothing here can
     measure, one without measuring, as the form says."""
     targets = [get_target(services.database, name, services) for name in form.targets]
@@ -90,7 +90,7 @@ def _start(services: Services, model_id: str, form: StartForm) -> list[str]:
     return create_jobs(services, requests)
 
 
-def _checked_page(services: Services, model_id: str, form: StartForm) -> Response:
+def _checked_page(services: ProjectServices, model_id: str, form: StartForm) -> Response:
     try:
         report = check(services, model_id, target=form.target, input_shapes=form.input_shapes())
     except TesseraError as refusal:
@@ -101,7 +101,7 @@ def _checked_page(services: Services, model_id: str, form: StartForm) -> Respons
 
 
 def _start_page(
-    services: Services,
+    services: ProjectServices,
     model_id: str,
     form: StartForm,
     *,
@@ -134,11 +134,11 @@ def _start_page(
     return render("start.html", context, status=status_of(error) if error else 200, here="/new")
 
 
-def _earlier_limits(services: Services, model_id: str, form: StartForm) -> EarlierLimits:
+def _earlier_limits(services: ProjectServices, model_id: str, form: StartForm) -> EarlierLimits:
     return earlier_limits(services.database, model_id=model_id, target=form.target, input_shapes=form.input_shapes())
 
 
-def _upload_page(services: Services, error: TesseraError | None = None) -> Response:
+def _upload_page(services: ProjectServices, error: TesseraError | None = None) -> Response:
     page = list_models(services.database, limit=_KNOWN_MODELS)
     context = {
         "models": page.items,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from inspect import isawaitable
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from starlette.exceptions import HTTPException
 
 from service import __version__
+from service.access.principal import DEFAULT_PROJECT, Principal
+from service.api.dependencies import get_services
 from service.dashboard import figures, ranking, tiles, verdict
 from service.errors import Invalid, NotFound, status_of
-from service.services import Services
 from tuner.errors import TesseraError
 
 _HERE = Path(__file__).resolve().parent
@@ -30,24 +32,22 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+services_of = get_services
+"""What whoever asks for a page may see."""
 _log = logging.getLogger("tessera")
 _FAILED = TesseraError(
     "The server failed on this page.", hint="The server's log has the cause. Please report it with the log."
 )
+# Of whoever asks for the page; none on a server that nobody has divided, where it goes without saying.
+_project: ContextVar[str | None] = ContextVar("project", default=None)
 _TITLES = {404: "Not found", 405: "Not possible", 409: "Not possible now", 413: "Too large"}
-
-
-def services_of(request: Request) -> Services:
-    services = request.app.state.services
-    assert isinstance(services, Services)
-    return services
 
 
 def render(
     template: str, context: dict[str, Any], *, status: int = 200, here: str = "", policy: str = CONTENT_POLICY
 ) -> HTMLResponse:
     """A page; ``here`` marks the entry of the navigation that it belongs to."""
-    page = _templates.get_template(template).render({"here": here, **context})
+    page = _templates.get_template(template).render({"here": here, "project": _project.get(), **context})
     headers = {"Content-Security-Policy": policy, **SECURITY_HEADERS}
     return HTMLResponse(page, status_code=status, headers=headers)
 
@@ -87,6 +87,9 @@ class PageRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_with_pages(request: Request) -> Response:
+            principal: Principal | None = request.state.principal
+            if principal is not None and principal.project != DEFAULT_PROJECT:
+                _project.set(principal.project)
             try:
                 return await handle(request)
             except TesseraError as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
 from service.access import audit, tokens
+from service.access.principal import PROJECT_NAME
 from service.access.scopes import AccessScope
 from service.api.dependencies import get_access
 from service.api.schemas import TokenCreate, TokenCreated, WebhookCreate, WebhookCreated
@@ -80,6 +82,7 @@ def add_token(
     request: Request,
     name: Annotated[str, Form(max_length=100)] = "",
     scope: Annotated[AccessScope, Form()] = AccessScope.READ,
+    project: Annotated[str, Form(max_length=40)] = "",
     days: Annotated[str, Form(max_length=20)] = "",
 ) -> Response:
     """The page again, with the token itself: it is not shown a second time."""
@@ -87,8 +90,11 @@ def add_token(
         if not name.strip():
             raise Invalid("The token has no name.", hint="Say who or what it is for, such as ci.")
         expires_in_s = _life_s(days) if days.strip() else None
-        wanted = TokenCreate(name=name.strip(), scope=scope, expires_in_s=expires_in_s)
-        made = tokens.create_token(services_of(request).database, wanted)
+        if project.strip() and not re.fullmatch(PROJECT_NAME, project.strip()):
+            raise Invalid(f"{project!r} is no name of a project.", hint="Up to 40 small letters, digits and hyphens.")
+        wanted = TokenCreate(name=name.strip(), scope=scope, project=project.strip() or None, expires_in_s=expires_in_s)
+        services = services_of(request)
+        made = tokens.create_token(services.database, wanted, own_project=services.project)
     except (Invalid, Conflict) as error:
         return _page(request, token_error=error)
     return _page(request, made=made)
@@ -133,6 +139,7 @@ def _page(
 ) -> Response:
     services = services_of(request)
     webhooks = commands.list_webhooks(services.database)
+    known = tokens.list_tokens(services.database)
     context = {
         "webhooks": [
             (each, commands.list_deliveries(services.database, each.id, limit=_SHOWN_DELIVERIES).items)
@@ -148,7 +155,9 @@ def _page(
         "cleaned": cleaned,
         "retention_error": retention_error,
         "kept_versions": KEPT_VERSIONS,
-        "tokens": tokens.list_tokens(services.database),
+        "tokens": known,
+        "own_project": services.project,
+        "divided": len({services.project, *(token.project for token in known)}) > 1,
         "made": made,
         "token_error": token_error,
         "scopes": [scope.value for scope in AccessScope],

@@ -1,5 +1,5 @@
-"""The database: tables, sessions and the upgrade to the newest revision."""
+"""The database: tables, sessions, the wall between projects, and the upgrade to the newest revision."""
 
-from service.database.session import Database
+from service.database.session import Database, ProjectDatabase
 
-__all__ = ["Database"]
+__all__ = ["Database", "ProjectDatabase"]

@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.orm import Session
 
 from service.database.base import to_json
+from service.database.wall import ProjectSession, watch
 from service.errors import DatabaseUnavailable, ServiceError, StorageFull
 
 # Longest wait for another writer. Writers here hold the lock for milliseconds; this covers a slow disk.
@@ -38,7 +39,7 @@ class Database:
     """One database, shared by the threads of a process. Not to be carried over a fork: make a new one.
 
     ``url`` is SQLAlchemy's (``sqlite:///…``, ``postgresql://…``). With ``patient_s`` transactions wait so long for a
-    database server that does not answer before they raise `DatabaseUnavailable`.
+    database server that does not answer before they raise `DatabaseUnavailable`. Its sessions see all projects.
     """
 
     def __init__(self, url: str | URL, *, patient_s: float = 0.0) -> None:
@@ -49,6 +50,16 @@ class Database:
         self._reader = self.engine
         if not self.is_sqlite:
             self._reader = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self._projects: dict[str, ProjectDatabase] = {}
+
+    def of_project(self, project: str) -> ProjectDatabase:
+        """The same database as one project sees it."""
+        return self._projects.setdefault(project, ProjectDatabase(self, project))
+
+    @property
+    def whole(self) -> Database:
+        """With the rows of all projects: for what is nobody's, and is told to nobody."""
+        return self
 
     @property
     def is_sqlite(self) -> bool:
@@ -61,7 +72,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session for reading; what it changes is not kept."""
-        with self._connection(self._reader) as connection, Session(connection, expire_on_commit=False) as session:
+        with self._connection(self._reader) as connection, self._session(connection) as session:
             yield session
 
     @contextmanager
@@ -75,7 +86,7 @@ class Database:
         with (
             _full_disk_is_told(),
             self._connection(self._writer) as connection,
-            Session(connection, expire_on_commit=False) as session,
+            self._session(connection) as session,
             session.begin(),
         ):
             yield session
@@ -109,6 +120,9 @@ class Database:
     def close(self) -> None:
         self.engine.dispose()
 
+    def _session(self, connection: Connection) -> Session:
+        return Session(connection, expire_on_commit=False)
+
     def _connection(self, engine: Engine) -> Connection:
         deadline = time.monotonic() + self._patient_s
         while True:
@@ -122,6 +136,24 @@ class Database:
                         f"The database {self.url.render_as_string()} does not answer: {_first_line(error)}"
                     ) from error
             time.sleep(_RECONNECT_EVERY_S)
+
+
+class ProjectDatabase(Database):
+    """A database whose sessions are in one project (`service.database.wall`). What a project asks for takes this type;
+    made by `Database.of_project`."""
+
+    def __init__(self, whole: Database, project: str) -> None:
+        self.url, self.engine, self._patient_s = whole.url, whole.engine, whole._patient_s
+        self._writer, self._reader, self._projects = whole._writer, whole._reader, whole._projects
+        self._whole = whole
+        self.project = project
+
+    @property
+    def whole(self) -> Database:
+        return self._whole
+
+    def _session(self, connection: Connection) -> Session:
+        return ProjectSession(connection, self.project)
 
 
 @contextmanager
@@ -172,7 +204,9 @@ def _first_line(error: OperationalError) -> str:
 
 
 def _make_engine(url: URL) -> Engine:
-    return _sqlite_engine(url) if url.get_backend_name() == "sqlite" else _postgresql_engine(url)
+    engine = _sqlite_engine(url) if url.get_backend_name() == "sqlite" else _postgresql_engine(url)
+    watch(engine)
+    return engine
 
 
 def _sqlite_engine(url: URL) -> Engine:

@@ -5,7 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, Integer, String, UniqueConstraint, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    String,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.database.base import Base, ShownText, now
@@ -16,15 +27,26 @@ metadata = Base.metadata
 _RowId = BigInteger().with_variant(Integer, "sqlite")
 _SHA256 = String(64)
 _ID = String(36)
+_PROJECT = String(40)
 # Records that a cost model learns from.
 _LEARNED_FROM = text("features IS NOT NULL AND latency_us IS NOT NULL")
 
 
-class Model(Base):
+class OfProject:
+    """What is seen in its own project only, and so is every row that refers to such a one (`service.database.wall`).
+
+    The same content may be in several projects: what is named by its content is a row in each of them.
+    """
+
+    project: Mapped[str] = mapped_column(_PROJECT)
+
+
+class Model(OfProject, Base):
     """An uploaded ONNX file; its blob has the same name as its id."""
 
     __tablename__ = "models"
 
+    project: Mapped[str] = mapped_column(_PROJECT, primary_key=True)
     id: Mapped[str] = mapped_column(_SHA256, primary_key=True)
     name: Mapped[str] = mapped_column(ShownText(200))
     filename: Mapped[str] = mapped_column(ShownText(255))
@@ -38,40 +60,50 @@ class Model(Base):
     created_at: Mapped[datetime] = mapped_column(default=now, index=True)
 
 
-class Samples(Base):
+class Samples(OfProject, Base):
     """An uploaded ``.npz`` of inputs; its blob has the same name as its id."""
 
     __tablename__ = "samples"
 
+    project: Mapped[str] = mapped_column(_PROJECT, primary_key=True)
     id: Mapped[str] = mapped_column(_SHA256, primary_key=True)
     filename: Mapped[str] = mapped_column(ShownText(255))
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
-class Target(Base):
+class Target(OfProject, Base):
     """A target of one's own; the built-in ones (``host``) are detected and not stored."""
 
     __tablename__ = "targets"
 
+    project: Mapped[str] = mapped_column(_PROJECT, primary_key=True)
     name: Mapped[str] = mapped_column(String(63), primary_key=True)
     spec: Mapped[dict[str, Any]]
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
-class Job(Base):
-    """One job. ``pid`` and ``pid_started_at`` identify its process, also after a restart of the server."""
+class Job(OfProject, Base):
+    """One job. ``pid`` and ``pid_started_at`` identify its process, also after a restart of the server.
+
+    ``submitted_by`` is the name of the token that it was started with.
+    """
 
     __tablename__ = "jobs"
     __table_args__ = (
         CheckConstraint(
             "state IN ('queued', 'running', 'cancelling', 'succeeded', 'failed', 'cancelled')", name="state"
         ),
+        ForeignKeyConstraint(["project", "model_id"], ["models.project", "models.id"]),
+        ForeignKeyConstraint(["project", "samples_id"], ["samples.project", "samples.id"]),
         Index(None, "state", "id"),
+        Index(None, "project", "id"),
+        Index(None, "project", "submitted_by", "started_at"),
     )
 
     id: Mapped[str] = mapped_column(_ID, primary_key=True)
-    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), index=True)
+    submitted_by: Mapped[str] = mapped_column(ShownText(100), default="")
+    model_id: Mapped[str] = mapped_column(_SHA256, index=True)
     target: Mapped[str] = mapped_column(String(63), index=True)
     target_fingerprint: Mapped[str] = mapped_column(String(64))
     target_spec: Mapped[dict[str, Any]]
@@ -79,7 +111,7 @@ class Job(Base):
     time_limit_s: Mapped[float | None]
     memory_limit_bytes: Mapped[int | None] = mapped_column(BigInteger)
     input_shapes: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    samples_id: Mapped[str | None] = mapped_column(ForeignKey("samples.id"))
+    samples_id: Mapped[str | None] = mapped_column(_SHA256)
     measure: Mapped[str] = mapped_column(String(16), default="device")
     seed: Mapped[int] = mapped_column(default=0)
 
@@ -144,11 +176,12 @@ class Task(Base):
     knobs: Mapped[dict[str, Any]] = mapped_column(default=dict)
 
 
-class Workload(Base):
+class Workload(OfProject, Base):
     """The identity of a task across models; ``module`` is the zstd-compressed JSON of the PrimFunc."""
 
     __tablename__ = "workloads"
 
+    project: Mapped[str] = mapped_column(_PROJECT, primary_key=True)
     key: Mapped[str] = mapped_column(String(128), primary_key=True)
     tvm_version: Mapped[str] = mapped_column(String(32), index=True)
     name: Mapped[str] = mapped_column(ShownText(255))
@@ -157,19 +190,22 @@ class Workload(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
-class TrialRecord(Base):
+class TrialRecord(OfProject, Base):
     """A trial that is stored and reusable. It outlives its job: ``job_id`` is then NULL."""
 
     __tablename__ = "records"
     __table_args__ = (
         CheckConstraint("(latency_us IS NULL) <> (failure IS NULL)", name="latency_or_failure"),
         UniqueConstraint("job_id", "number"),
-        Index(None, "workload", "target_fingerprint", "latency_us"),
+        ForeignKeyConstraint(["project", "workload"], ["workloads.project", "workloads.key"]),
+        # Not the project first: SQLite would think no less of it than of a job's id, and read all that the project has.
+        Index(None, "workload", "target_fingerprint", "project", "latency_us"),
         Index(
-            None,
+            "ix_records_learned_from",
             "target_fingerprint",
             "features_version",
             "workload",
+            "project",
             "id",
             sqlite_where=_LEARNED_FROM,
             postgresql_where=_LEARNED_FROM,
@@ -181,7 +217,7 @@ class TrialRecord(Base):
     job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
     number: Mapped[int | None]
     task: Mapped[str] = mapped_column(String(128), default="")
-    workload: Mapped[str] = mapped_column(ForeignKey("workloads.key"))
+    workload: Mapped[str] = mapped_column(String(128))
     target_fingerprint: Mapped[str] = mapped_column(String(64))
     variant: Mapped[str] = mapped_column(String(255))
     decisions: Mapped[list[Any]]
@@ -200,22 +236,25 @@ class TrialRecord(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
-class RecordCount(Base):
+class RecordCount(OfProject, Base):
     """How many records there are of a target and workload (`service.stores.adding`)."""
 
     __tablename__ = "record_counts"
+    __table_args__ = (ForeignKeyConstraint(["project", "workload"], ["workloads.project", "workloads.key"]),)
 
+    project: Mapped[str] = mapped_column(_PROJECT, primary_key=True)
     target_fingerprint: Mapped[str] = mapped_column(String(64), primary_key=True)
-    workload: Mapped[str] = mapped_column(ForeignKey("workloads.key"), primary_key=True)
+    workload: Mapped[str] = mapped_column(String(128), primary_key=True)
     measured: Mapped[int]
     failed: Mapped[int]
 
 
-class CostModel(Base):
+class CostModel(OfProject, Base):
     """One version of a target's cost model; the model and its training set lie in the blob store."""
 
     __tablename__ = "cost_models"
 
+    project: Mapped[str] = mapped_column(_PROJECT, primary_key=True)
     target_fingerprint: Mapped[str] = mapped_column(String(64), primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True)
     features_version: Mapped[int]
@@ -259,18 +298,19 @@ class JobEvent(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
-class IdempotencyKey(Base):
+class IdempotencyKey(OfProject, Base):
     """A creation that a client may repeat: the same key answers with the same job."""
 
     __tablename__ = "idempotency_keys"
 
+    project: Mapped[str] = mapped_column(_PROJECT, primary_key=True)
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     request_sha256: Mapped[str] = mapped_column(_SHA256)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
-class Webhook(Base):
+class Webhook(OfProject, Base):
     """An address that is told when a job has ended; what it is sent is signed with ``secret``."""
 
     __tablename__ = "webhooks"
@@ -315,7 +355,10 @@ class Preference(Base):
 
 
 class AccessToken(Base):
-    """A token that requests are made with; of its secret there is the SHA-256 (`service.access.tokens`)."""
+    """A token that requests are made with; of its secret there is the SHA-256 (`service.access.tokens`).
+
+    It sees ``project`` and nothing of another; itself it is no project's, since who makes tokens makes them for all.
+    """
 
     __tablename__ = "tokens"
     __table_args__ = (
@@ -327,6 +370,7 @@ class AccessToken(Base):
     name: Mapped[str] = mapped_column(ShownText(100))
     kind: Mapped[str] = mapped_column(String(16))
     scope: Mapped[str] = mapped_column(String(16))
+    project: Mapped[str] = mapped_column(_PROJECT)
     secret_sha256: Mapped[str] = mapped_column(_SHA256, unique=True)
     created_at: Mapped[datetime] = mapped_column(default=now)
     expires_at: Mapped[datetime | None]

@@ -12,7 +12,7 @@ from typing import IO, Any
 from sqlalchemy import delete
 
 from service.blobs import BlobStore
-from service.database import Database
+from service.database import ProjectDatabase
 from service.database.tables import Artifact
 from service.ids import new_id
 from service.jobs import queue
@@ -26,7 +26,7 @@ _MEMBERS = {"manifest.json": "manifest", "records.json": "records"}
 class Shelf:
     """Where an attempt puts what it made: each blob first, then its row."""
 
-    database: Database
+    database: ProjectDatabase
     blobs: BlobStore
     job_id: str
     attempt: int

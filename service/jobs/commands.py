@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 
 from service.api.schemas import JobCreate, JobSchema
 from service.database.tables import Artifact, IdempotencyKey, Job, JobEvent, Samples
-from service.errors import Conflict, Invalid, NotFound, QueueFull
+from service.database.wall import OF_ALL_PROJECTS
+from service.errors import Conflict, Invalid, NotFound, QueueFull, TooManyJobs
 from service.ids import new_id
 from service.jobs import queue
 from service.jobs.states import FINAL_STATES, JobState
@@ -21,7 +22,7 @@ from service.queries.jobs import find_job, get_job
 from service.queries.models import find_model
 from service.queries.targets import find_spec
 from service.references import delete_unreferenced
-from service.services import Services
+from service.services import ProjectServices
 from tuner.request import DEFAULT_TRIALS
 from tuner.targets import no_device
 
@@ -34,18 +35,20 @@ class Created:
     replayed: bool
 
 
-def create_job(services: Services, request: JobCreate, *, idempotency_key: str | None = None) -> Created:
+def create_job(services: ProjectServices, request: JobCreate, *, idempotency_key: str | None = None) -> Created:
     """Put a job into the queue.
 
     The same ``idempotency_key`` with the same request answers with the same job; with another request it
     raises `Invalid` (``idempotency_key_reused``). Raises `NotFound` for an unknown model, `TargetError`
-    (``unknown_target``), `Conflict` (``no_device``) for a target that nothing here can measure, and `QueueFull`.
+    (``unknown_target``), `Conflict` (``no_device``) for a target that nothing here can measure, `QueueFull`, and
+    `TooManyJobs` where the user has as many as one may have.
     """
     if idempotency_key is not None and not 0 < len(idempotency_key) <= _MAX_KEY_LENGTH:
         raise Invalid(f"An Idempotency-Key has 1 to {_MAX_KEY_LENGTH} characters.", code="invalid_idempotency_key")
     digest = hashlib.sha256(request.model_dump_json().encode()).hexdigest()
     with services.database.write() as session:
-        if idempotency_key is not None and (known := session.get(IdempotencyKey, idempotency_key)) is not None:
+        repeated = select(IdempotencyKey).where(IdempotencyKey.key == idempotency_key)
+        if idempotency_key is not None and (known := session.scalar(repeated)) is not None:
             if known.request_sha256 != digest:
                 raise Invalid(
                     "This Idempotency-Key was used for another request.",
@@ -54,7 +57,7 @@ def create_job(services: Services, request: JobCreate, *, idempotency_key: str |
                 )
             job_id, replayed = known.job_id, True
         else:
-            job_id, replayed = _add_job(session, services, request), False
+            (job_id,), replayed = _add_jobs(session, services, [request]), False
             if idempotency_key is not None:
                 session.add(IdempotencyKey(key=idempotency_key, request_sha256=digest, job_id=job_id))
     if services.engine is not None:
@@ -62,16 +65,16 @@ def create_job(services: Services, request: JobCreate, *, idempotency_key: str |
     return Created(job=get_job(services.database, job_id), replayed=replayed)
 
 
-def create_jobs(services: Services, requests: Sequence[JobCreate]) -> list[str]:
+def create_jobs(services: ProjectServices, requests: Sequence[JobCreate]) -> list[str]:
     """Put several jobs into the queue, or none where one of them is refused (see `create_job`); their ids."""
     with services.database.write() as session:
-        job_ids = [_add_job(session, services, request) for request in requests]
+        job_ids = _add_jobs(session, services, requests)
     if services.engine is not None:
         services.engine.wake()
     return job_ids
 
 
-def cancel_job(services: Services, job_id: str) -> JobSchema:
+def cancel_job(services: ProjectServices, job_id: str) -> JobSchema:
     """Cancel a job; one that has ended already raises `Conflict` (``job_finished``)."""
     get_job(services.database, job_id)
     if queue.request_cancel(services.database, job_id) is None:
@@ -86,7 +89,7 @@ def cancel_job(services: Services, job_id: str) -> JobSchema:
     return get_job(services.database, job_id)
 
 
-def delete_job(services: Services, job_id: str) -> None:
+def delete_job(services: ProjectServices, job_id: str) -> None:
     """Delete an ended job with its artifacts, events and log; its records stay, they belong to the target."""
     with services.database.write() as session:
         job = find_job(session, job_id)
@@ -99,24 +102,41 @@ def delete_job(services: Services, job_id: str) -> None:
         shutil.rmtree(services.settings.jobs_dir / job_id)
 
 
-def _add_job(session: Session, services: Services, request: JobCreate) -> str:
-    """Add a job to the queue in the transaction of a writer: no other one can take its place there meanwhile."""
+def _add_jobs(session: Session, services: ProjectServices, requests: Sequence[JobCreate]) -> list[str]:
+    """Add jobs to the queue in the transaction of a writer: no other ones can take their places there meanwhile."""
+    _require_places(session, services, len(requests))
+    return [_add_job(session, services, request) for request in requests]
+
+
+def _require_places(session: Session, services: ProjectServices, wanted: int) -> None:
+    """Raises `QueueFull` and `TooManyJobs`."""
+    waiting = select(func.count()).select_from(Job).where(Job.state == JobState.QUEUED.value)
+    queued = session.scalar(waiting, execution_options=OF_ALL_PROJECTS) or 0
+    if queued + wanted > (most := services.settings.max_queued_jobs):
+        raise QueueFull(f"{queued} jobs wait in the queue, and no more than {most} may.")
+    if (allowed := services.settings.max_jobs_per_user) is None:
+        return
+    unfinished = Job.state.not_in([state.value for state in FINAL_STATES])
+    query = select(func.count()).select_from(Job).where(Job.submitted_by == services.user, unfinished)
+    if (own := session.scalar(query) or 0) + wanted > allowed:
+        raise TooManyJobs(f"{own} jobs of {services.user!r} wait or run, and no more than {allowed} may.")
+
+
+def _add_job(session: Session, services: ProjectServices, request: JobCreate) -> str:
     job = _new_job(request, model_id=find_model(session, request.model_id).id)
     spec = find_spec(session, request.target)
     if request.measure == "device" and services.waiting_for(spec) is not None:
         refusal = no_device(spec)
         raise Conflict(refusal.message, code=refusal.code, hint=refusal.hint, details=refusal.details)
     job.target_fingerprint, job.target_spec = spec.fingerprint, spec.as_dict()
-    if request.samples is not None and session.get(Samples, request.samples) is None:
+    known = select(Samples.id).where(Samples.id == request.samples)
+    if request.samples is not None and session.scalar(known) is None:
         raise NotFound(
             f"There are no samples {request.samples!r}.",
             code="samples_not_found",
             hint="Upload the .npz first: POST /api/v1/samples.",
         )
-    most = services.settings.max_queued_jobs
-    queued = session.scalar(select(func.count()).select_from(Job).where(Job.state == JobState.QUEUED.value)) or 0
-    if queued >= most:
-        raise QueueFull(f"{queued} jobs wait in the queue, and no more than {most} may.")
+    job.submitted_by = services.user
     session.add(job)
     session.flush()
     session.add(JobEvent(job_id=job.id, kind="state", data={"state": JobState.QUEUED.value}))

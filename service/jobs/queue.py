@@ -19,6 +19,7 @@ from service.database import Database
 from service.database.base import now
 from service.database.tables import Job, JobEvent, TrialRecord, Webhook, WebhookDelivery
 from service.jobs.states import ACTIVE_STATES, FINAL_STATES, JobState, sources_of
+from service.jobs.turns import last_turn
 
 _FIRST_RETRY_DELAY_S = 0.5
 
@@ -59,7 +60,8 @@ def measured_targets(database: Database) -> dict[str, dict[str, Any]]:
 def claim_next(
     database: Database, *, waiting: Mapping[str, str] | None = None, paused: str | None = None
 ) -> Claim | None:
-    """Take the oldest job that may start; None when there is none. One atomic statement: nobody else gets it.
+    """Take the job whose turn it is (`service.jobs.turns`) of those that may start; None when there is none. One atomic
+    statement: nobody else gets it.
 
     ``waiting`` says of targets that nothing can measure now what their jobs wait for: those do not start, and tell.
     ``paused`` is what all jobs wait for.
@@ -77,7 +79,7 @@ def claim_next(
                 or_(Job.not_before.is_(None), Job.not_before <= now()),
                 Job.waiting_for.is_(None),
             )
-            .order_by(Job.id)
+            .order_by(last_turn().nulls_first(), Job.id)
             .limit(1)
             .scalar_subquery()
         )
@@ -260,7 +262,9 @@ def _move(
         # In the same transaction as the end itself: what was to be told is told, whatever dies next.
         session.add_all(
             WebhookDelivery(webhook_id=webhook_id, job_id=job_id, event="job.ended")
-            for webhook_id in session.scalars(select(Webhook.id))
+            for webhook_id in session.scalars(
+                select(Webhook.id).join(Job, Job.project == Webhook.project).where(Job.id == job_id)
+            )
         )
     return True
 

@@ -10,13 +10,13 @@ from sqlalchemy import select
 
 from service.api.schemas import ArtifactSchema
 from service.blobs import BlobStore
-from service.database import Database
+from service.database import ProjectDatabase
 from service.database.tables import Artifact
 from service.errors import NotFound
 from service.queries.jobs import find_job
 
 
-def list_artifacts(database: Database, job_id: str) -> list[ArtifactSchema]:
+def list_artifacts(database: ProjectDatabase, job_id: str) -> list[ArtifactSchema]:
     """What a job produced, the bundle first."""
     with database.read() as session:
         find_job(session, job_id)
@@ -24,14 +24,14 @@ def list_artifacts(database: Database, job_id: str) -> list[ArtifactSchema]:
     return [_schema(row) for row in sorted(rows, key=lambda row: row.kind != "bundle")]
 
 
-def bundles_of_jobs(database: Database, job_ids: Sequence[str]) -> dict[str, ArtifactSchema]:
+def bundles_of_jobs(database: ProjectDatabase, job_ids: Sequence[str]) -> dict[str, ArtifactSchema]:
     """The bundle of each of these jobs that has one."""
     query = select(Artifact).where(Artifact.job_id.in_(job_ids), Artifact.kind == "bundle")
     with database.read() as session:
         return {row.job_id: _schema(row) for row in session.scalars(query)}
 
 
-def get_artifact(database: Database, artifact_id: str) -> ArtifactSchema:
+def get_artifact(database: ProjectDatabase, artifact_id: str) -> ArtifactSchema:
     """One artifact; raises `NotFound` (``artifact_not_found``)."""
     with database.read() as session:
         row = session.get(Artifact, artifact_id)
@@ -44,18 +44,18 @@ def get_artifact(database: Database, artifact_id: str) -> ArtifactSchema:
     return _schema(row)
 
 
-def get_manifest(database: Database, blobs: BlobStore, job_id: str) -> dict[str, Any] | None:
+def get_manifest(database: ProjectDatabase, blobs: BlobStore, job_id: str) -> dict[str, Any] | None:
     """The manifest of a finished job's bundle, or None."""
     return _get_json(database, blobs, job_id, kind="manifest")
 
 
-def get_schedule(database: Database, blobs: BlobStore, job_id: str, task_key: str) -> dict[str, Any] | None:
+def get_schedule(database: ProjectDatabase, blobs: BlobStore, job_id: str, task_key: str) -> dict[str, Any] | None:
     """What a finished job's ``schedules`` artifact has of a task (`tuner.shown_schedules`), or None."""
     schedules = _get_json(database, blobs, job_id, kind="schedules")
     return next((task for task in (schedules or {}).get("tasks", []) if task.get("key") == task_key), None)
 
 
-def _get_json(database: Database, blobs: BlobStore, job_id: str, *, kind: str) -> dict[str, Any] | None:
+def _get_json(database: ProjectDatabase, blobs: BlobStore, job_id: str, *, kind: str) -> dict[str, Any] | None:
     for artifact in list_artifacts(database, job_id):
         if artifact.kind == kind:
             content = json.loads(blobs.path(artifact.sha256).read_text())

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import defer
 
 from service.api.schemas import CostModelDetail, CostModelSchema, HeldOutPointSchema
-from service.database import Database
+from service.database import ProjectDatabase
 from service.database.tables import CostModel
 from service.errors import NotFound
 from service.queries.targets import all_targets
@@ -18,7 +18,7 @@ from service.stores.cost_models import held_out_points
 _VERSIONS = select(CostModel).options(defer(CostModel.held_out, raiseload=True))
 
 
-def list_cost_models(database: Database) -> list[CostModelSchema]:
+def list_cost_models(database: ProjectDatabase) -> list[CostModelSchema]:
     """The newest version of every target's cost model."""
     names = {target.fingerprint: target.name for target in all_targets(database)}
     with database.read() as session:
@@ -27,7 +27,7 @@ def list_cost_models(database: Database) -> list[CostModelSchema]:
     return [_schema(row, names.get(row.target_fingerprint)) for row in last.values()]
 
 
-def get_cost_model(database: Database, target: str) -> CostModelDetail:
+def get_cost_model(database: ProjectDatabase, target: str) -> CostModelDetail:
     """All versions for a target's name or fingerprint, and the newest one's held-out points; raises `NotFound`
     (``cost_model_not_found``)."""
     names = {spec.fingerprint: spec.name for spec in all_targets(database)}
@@ -53,7 +53,7 @@ def get_cost_model(database: Database, target: str) -> CostModelDetail:
     return CostModelDetail(**versions[0].model_dump(), versions=versions, held_out=held_out)
 
 
-def fingerprint_of(database: Database, target: str) -> str:
+def fingerprint_of(database: ProjectDatabase, target: str) -> str:
     """The fingerprint of a target that is given by its name, or by the fingerprint itself."""
     return next((spec.fingerprint for spec in all_targets(database) if spec.name == target), target)
 

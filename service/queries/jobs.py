@@ -24,10 +24,11 @@ from service.api.schemas import (
     LogLine,
     Page,
 )
-from service.database import Database
+from service.database import Database, ProjectDatabase
 from service.database.tables import Job, JobEvent, Model
 from service.errors import NotFound
 from service.jobs.states import JobState
+from service.jobs.turns import queue_positions
 from service.paging import DEFAULT_LIMIT, decode_cursor, encode_cursor
 
 
@@ -40,7 +41,7 @@ class EarlierLimits:
 
 
 def list_jobs(
-    database: Database,
+    database: ProjectDatabase,
     *,
     states: Sequence[JobState] = (),
     model_id: str | None = None,
@@ -65,16 +66,16 @@ def list_jobs(
         query = query.where(Job.id < decode_cursor(cursor, str)[0])
     with database.read() as session:
         rows = session.execute(query).all()
-        jobs = [_schema(session, job, name) for job, name in rows[:limit]]
+    jobs = _schemas(database, [(job, name) for job, name in rows[:limit]])
     return Page(items=jobs, next_cursor=encode_cursor(jobs[-1].id) if len(rows) > limit else None)
 
 
-def get_job(database: Database, job_id: str) -> JobSchema:
+def get_job(database: ProjectDatabase, job_id: str) -> JobSchema:
     """One job; raises `NotFound` (``job_not_found``)."""
     with database.read() as session:
         job = find_job(session, job_id)
         name = session.scalar(select(Model.name).where(Model.id == job.model_id)) or ""
-        return _schema(session, job, name)
+    return _schemas(database, [(job, name)])[0]
 
 
 def get_state(database: Database, job_id: str) -> JobState | None:
@@ -93,22 +94,22 @@ def find_job(session: Session, job_id: str) -> Job:
     return job
 
 
-def targets_of_jobs(database: Database) -> list[str]:
+def targets_of_jobs(database: ProjectDatabase) -> list[str]:
     """The targets that any job is for."""
     with database.read() as session:
         return list(session.scalars(select(Job.target).distinct().order_by(Job.target)))
 
 
-def fastest_job(database: Database, *, model_id: str) -> JobSchema | None:
+def fastest_job(database: ProjectDatabase, *, model_id: str) -> JobSchema | None:
     """The job whose bundle is the fastest of those measured end to end, on whatever target."""
     query = select(Job, Model.name).join(Model, Model.id == Job.model_id).where(Job.model_id == model_id)
     query = query.where(Job.state == JobState.SUCCEEDED.value, Job.best_measured, Job.best_us.is_not(None))
     with database.read() as session:
         row = session.execute(query.order_by(Job.best_us, Job.id).limit(1)).first()
-        return _schema(session, row[0], row[1]) if row else None
+    return _schemas(database, [(row[0], row[1])])[0] if row else None
 
 
-def last_preflight(database: Database, *, model_id: str) -> dict[str, Any] | None:
+def last_preflight(database: ProjectDatabase, *, model_id: str) -> dict[str, Any] | None:
     """What the newest job of the model that was checked found in it."""
     query = select(Job.preflight).where(Job.model_id == model_id, Job.preflight.is_not(None))
     with database.read() as session:
@@ -126,7 +127,7 @@ def count_jobs(database: Database, *, model_id: str | None = None) -> dict[JobSt
 
 
 def list_events(
-    database: Database, job_id: str, *, after: int = 0, limit: int = 500, kind: str | None = None
+    database: ProjectDatabase, job_id: str, *, after: int = 0, limit: int = 500, kind: str | None = None
 ) -> list[EventSchema]:
     """Events of a job with an id above ``after``, oldest first. An unknown job has none."""
     query = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.id > after).order_by(JobEvent.id).limit(limit)
@@ -140,7 +141,7 @@ def list_events(
 
 
 def list_log(
-    database: Database, job_id: str, *, cursor: str | None = None, limit: int = DEFAULT_LIMIT
+    database: ProjectDatabase, job_id: str, *, cursor: str | None = None, limit: int = DEFAULT_LIMIT
 ) -> Page[LogLine]:
     """The job's log, oldest first."""
     with database.read() as session:
@@ -160,7 +161,7 @@ def list_log(
 
 
 def earlier_limits(
-    database: Database, *, model_id: str, target: str, input_shapes: dict[str, list[int]]
+    database: ProjectDatabase, *, model_id: str, target: str, input_shapes: dict[str, list[int]]
 ) -> EarlierLimits:
     """What came of memory limits in earlier jobs of the same model, target and shapes."""
     query = select(Job.state, Job.memory_limit_bytes, Job.error, Job.input_shapes).where(
@@ -181,7 +182,7 @@ def earlier_limits(
     return EarlierLimits(kept_bytes=min(kept, default=None), needed_bytes=max(needed, default=None))
 
 
-def get_front(database: Database, job_id: str, manifest: dict[str, Any] | None) -> Front:
+def get_front(database: ProjectDatabase, job_id: str, manifest: dict[str, Any] | None) -> Front:
     """Memory against latency: of the builds that were measured, and what else was possible. ``manifest`` is the job's
     own, if it has one."""
     with database.read() as session:
@@ -220,7 +221,14 @@ def get_front(database: Database, job_id: str, manifest: dict[str, Any] | None) 
     return Front(job_id=job_id, memory_limit_bytes=job.memory_limit_bytes, points=points)
 
 
-def _schema(session: Session, job: Job, model_name: str) -> JobSchema:
+def _schemas(database: ProjectDatabase, jobs: Sequence[tuple[Job, str]]) -> list[JobSchema]:
+    """Jobs with their models' names. A place in the queue is among the jobs of all projects."""
+    waiting = any(job.state == JobState.QUEUED for job, _ in jobs)
+    positions = queue_positions(database.whole) if waiting else {}
+    return [_schema(job, model_name, positions.get(job.id)) for job, model_name in jobs]
+
+
+def _schema(job: Job, model_name: str, queue_position: int | None) -> JobSchema:
     best_us = job.best_us if job.best_us is not None else job.estimated_us
     return JobSchema(
         id=job.id,
@@ -231,7 +239,7 @@ def _schema(session: Session, job: Job, model_name: str) -> JobSchema:
         state=JobState(job.state),
         stage=job.stage,
         outcome=job.outcome,
-        queue_position=_queue_position(session, job),
+        queue_position=queue_position,
         waiting_for=job.waiting_for if job.state == JobState.QUEUED else None,
         budget=JobBudget(trials=job.trials, time_limit_s=job.time_limit_s),
         memory_limit_bytes=job.memory_limit_bytes,
@@ -240,6 +248,7 @@ def _schema(session: Session, job: Job, model_name: str) -> JobSchema:
         measure=job.measure,
         seed=job.seed,
         attempts=job.attempts,
+        submitted_by=job.submitted_by,
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
@@ -267,11 +276,3 @@ def _schema(session: Session, job: Job, model_name: str) -> JobSchema:
         preflight=job.preflight,
         error=JobError.model_validate(job.error) if job.error else None,
     )
-
-
-def _queue_position(session: Session, job: Job) -> int | None:
-    """1 for the next one to start; None once it is not waiting."""
-    if job.state != JobState.QUEUED:
-        return None
-    earlier = select(func.count()).select_from(Job).where(Job.state == JobState.QUEUED.value, Job.id < job.id)
-    return (session.scalar(earlier) or 0) + 1

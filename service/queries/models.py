@@ -8,7 +8,7 @@ from sqlalchemy import Select, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from service.api.schemas import ModelSchema, Page
-from service.database import Database
+from service.database import ProjectDatabase
 from service.database.tables import Job, Model
 from service.errors import NotFound
 from service.paging import DEFAULT_LIMIT, bad_cursor, decode_cursor, encode_cursor
@@ -16,7 +16,9 @@ from service.paging import DEFAULT_LIMIT, bad_cursor, decode_cursor, encode_curs
 _MIN_PREFIX = 8
 
 
-def list_models(database: Database, *, cursor: str | None = None, limit: int = DEFAULT_LIMIT) -> Page[ModelSchema]:
+def list_models(
+    database: ProjectDatabase, *, cursor: str | None = None, limit: int = DEFAULT_LIMIT
+) -> Page[ModelSchema]:
     """Models, newest first."""
     query = _with_job_counts().order_by(Model.created_at.desc(), Model.id.desc()).limit(limit + 1)
     if cursor:
@@ -30,7 +32,7 @@ def list_models(database: Database, *, cursor: str | None = None, limit: int = D
     return Page(items=models, next_cursor=encode_cursor(last.created_at.isoformat(), last.id) if last else None)
 
 
-def get_model(database: Database, model_id: str) -> ModelSchema:
+def get_model(database: ProjectDatabase, model_id: str) -> ModelSchema:
     """One model by its id or a prefix of at least eight digits; raises `NotFound` (``model_not_found``)."""
     with database.read() as session:
         model = find_model(session, model_id)
@@ -39,7 +41,7 @@ def get_model(database: Database, model_id: str) -> ModelSchema:
 
 
 def find_model(session: Session, model_id: str) -> Model:
-    model = session.get(Model, model_id)
+    model = session.scalar(select(Model).where(Model.id == model_id))
     if model is None and _MIN_PREFIX <= len(model_id) < 64 and model_id.isalnum():
         found = session.scalars(select(Model).where(Model.id.startswith(model_id)).limit(2)).all()
         model = found[0] if len(found) == 1 else None

@@ -11,7 +11,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from service.api.schemas import Page
-from service.database import Database
+from service.database import ProjectDatabase
 from service.database.tables import RecordCount, TrialRecord, Workload
 from service.paging import decode_cursor, encode_cursor
 
@@ -46,7 +46,7 @@ class ShownRecord:
 
 
 def list_records(
-    database: Database,
+    database: ProjectDatabase,
     *,
     target_fingerprint: str,
     search: str | None = None,
@@ -105,7 +105,7 @@ def _fastest(target_fingerprint: str) -> Select[tuple[int]]:
     return select(first).where(RecordCount.target_fingerprint == target_fingerprint)
 
 
-def count_records(database: Database, *, target_fingerprint: str) -> tuple[int, int, int]:
+def count_records(database: ProjectDatabase, *, target_fingerprint: str) -> tuple[int, int, int]:
     """How many records a target has, how many of them are failures, and of how many workloads they are."""
     query = select(RecordCount.measured, RecordCount.failed).where(RecordCount.target_fingerprint == target_fingerprint)
     with database.read() as session:

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import func, select
 
 from service.database.tables import Artifact, CostModel, Job, Model, RecordCount, Samples
-from service.services import Services
+from service.services import ProjectServices
 from tuner.disk_space import free_bytes
 
 
@@ -23,7 +23,7 @@ class Kept:
 
 @dataclass(frozen=True, kw_only=True)
 class StorageUse:
-    """All kinds, the database's own bytes, and what is free on the disk of the data directory."""
+    """All kinds, of one project; the whole database's bytes, and what is free on the disk of the data directory."""
 
     kept: tuple[Kept, ...]
     database_bytes: int
@@ -31,12 +31,13 @@ class StorageUse:
     data_dir: Path
 
 
-def storage_use(services: Services) -> StorageUse:
-    records = select(func.sum(RecordCount.measured + RecordCount.failed))
+def storage_use(services: ProjectServices) -> StorageUse:
+    records = select(func.sum(RecordCount.measured + RecordCount.failed)).select_from(RecordCount)
     with services.database.read() as session:
 
         def counted(name: str, table: type[Model] | type[Samples] | type[Artifact] | type[CostModel]) -> Kept:
-            count, size_bytes = session.execute(select(func.count(), func.sum(table.size_bytes))).one()
+            stored = select(func.count(), func.sum(table.size_bytes)).select_from(table)
+            count, size_bytes = session.execute(stored).one()
             return Kept(name=name, count=count, size_bytes=int(size_bytes or 0))
 
         kept = (

@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.api.schemas import DeviceSchema, TargetSchema
-from service.database import Database
+from service.database import ProjectDatabase
 from service.database.tables import Job, Target
 from service.errors import NotFound
 from service.fleet import FleetView
@@ -24,7 +24,7 @@ class Measurers(Protocol):
     def waiting_for(self, spec: TargetSpec) -> str | None: ...
 
 
-def all_targets(database: Database, measurers: Measurers | None = None) -> list[TargetSchema]:
+def all_targets(database: ProjectDatabase, measurers: Measurers | None = None) -> list[TargetSchema]:
     """Every target: the built-in ones first; measurable by ``measurers``, by default this machine."""
     with database.read() as session:
         return [_schema(spec, measurers, builtin=True) for spec in list_targets()] + [
@@ -33,7 +33,7 @@ def all_targets(database: Database, measurers: Measurers | None = None) -> list[
         ]
 
 
-def get_target(database: Database, name: str, measurers: Measurers | None = None) -> TargetSchema:
+def get_target(database: ProjectDatabase, name: str, measurers: Measurers | None = None) -> TargetSchema:
     """One target; raises `NotFound` (``unknown_target``) with the names that exist."""
     with database.read() as session:
         try:
@@ -48,7 +48,7 @@ def find_spec(session: Session, name: str) -> TargetSpec:
     builtin = {spec.name: spec for spec in list_targets()}
     if name in builtin:
         return builtin[name]
-    row = session.get(Target, name)
+    row = session.scalar(select(Target).where(Target.name == name))
     if row is None:
         names = sorted({*builtin, *session.scalars(select(Target.name))})
         raise TargetError(
@@ -58,12 +58,14 @@ def find_spec(session: Session, name: str) -> TargetSpec:
     return TargetSpec.from_dict(row.spec)
 
 
-def list_devices(database: Database, fleet: FleetView) -> list[DeviceSchema]:
-    """The machines that can measure: this one, then the boards of the fleet."""
+def list_devices(database: ProjectDatabase, fleet: FleetView) -> list[DeviceSchema]:
+    """The machines that can measure: this one, then the boards of the fleet. They are everybody's; the jobs that are
+    told of are the project's."""
+    active = select(Job.id).where(Job.state.in_([state.value for state in ACTIVE_STATES])).order_by(Job.id).limit(1)
+    with database.whole.read() as session:
+        measuring = session.scalar(active) is not None
     with database.read() as session:
-        running = session.scalar(
-            select(Job.id).where(Job.state.in_([state.value for state in ACTIVE_STATES])).order_by(Job.id).limit(1)
-        )
+        running = session.scalar(active)
         queued = (
             select(Job.target, func.count().label("count"))
             .where(Job.state == JobState.QUEUED.value)
@@ -76,7 +78,7 @@ def list_devices(database: Database, fleet: FleetView) -> list[DeviceSchema]:
             name=host.name,
             description=host.description,
             target=host.name,
-            state="measuring" if running else "idle",
+            state="measuring" if measuring else "idle",
             running_job_id=running,
             waiting_jobs=waiting.get(host.name, 0),
         )

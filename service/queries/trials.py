@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from service.api.schemas import Page, TaskSchema, TaskUse, TrialSchema
-from service.database import Database
+from service.database import ProjectDatabase
 from service.database.tables import Job, Task, TrialRecord
 from service.errors import NotFound
 from service.paging import DEFAULT_LIMIT, decode_cursor, encode_cursor
@@ -17,7 +17,7 @@ from tuner.roofline import Roofline
 from tuner.search.alternatives import Alternative, Use, calls, choose_ways, most_calls, totals_us
 
 
-def list_tasks(database: Database, job_id: str) -> list[TaskSchema]:
+def list_tasks(database: ProjectDatabase, job_id: str) -> list[TaskSchema]:
     """The tasks of a job in the model's order; empty before they are extracted."""
     with database.read() as session:
         job = find_job(session, job_id)
@@ -106,7 +106,7 @@ def _use(use: TaskUse) -> Use:
     return Use(count=use.count, alternative=alternative)
 
 
-def measured_knobs(database: Database, job_id: str, task: str) -> list[tuple[dict[str, Any], float]]:
+def measured_knobs(database: ProjectDatabase, job_id: str, task: str) -> list[tuple[dict[str, Any], float]]:
     """Knobs and latency of a task's measured trials, in the order in which they were measured."""
     query = (
         select(TrialRecord.knobs, TrialRecord.latency_us)
@@ -118,13 +118,15 @@ def measured_knobs(database: Database, job_id: str, task: str) -> list[tuple[dic
 
 
 def trial_columns(
-    database: Database, job_id: str, *, task: str | None = None, after: int = 0, limit: int
+    database: ProjectDatabase, job_id: str, *, task: str | None = None, after: int = 0, limit: int
 ) -> dict[str, list[Any]]:
     """The trials of a job behind number ``after``, oldest first, as a list for each field; latencies to 1 ns."""
     fields = ("number", "task", "failure", "latency_us", "task_best_us", "estimated_us")
     # Of the table, not of the class: rows are then tuples, in half the time.
     stored = TrialRecord.__table__.c
-    query = select(*(stored[name] for name in fields)).where(stored.job_id == job_id, stored.number > after)
+    query = select(*(stored[name] for name in fields)).where(
+        stored.project == database.project, stored.job_id == job_id, stored.number > after
+    )
     if task:
         query = query.where(stored.task == task)
     with database.read() as session:
@@ -136,7 +138,7 @@ def trial_columns(
     return columns
 
 
-def get_trial(database: Database, job_id: str, number: int) -> TrialSchema:
+def get_trial(database: ProjectDatabase, job_id: str, number: int) -> TrialSchema:
     """One trial; raises `NotFound` (``trial_not_found``)."""
     page = list_trials(database, job_id, cursor=encode_cursor(number - 1), limit=1)
     if not page.items or page.items[0].number != number:
@@ -149,7 +151,7 @@ def get_trial(database: Database, job_id: str, number: int) -> TrialSchema:
 
 
 def list_trials(
-    database: Database,
+    database: ProjectDatabase,
     job_id: str,
     *,
     task: str | None = None,

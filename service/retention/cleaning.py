@@ -2,7 +2,7 @@
 
 A job that ended more than so many days ago is outdated, unless it has the newest bundle of its model on its target; so
 are models and samples of that age that no job uses any more, and versions of cost models behind the newest three of a
-target. Records never are: every later job starts from them.
+target. Records never are: every later job starts from them. All of this is of one project.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from service.jobs.commands import delete_job
 from service.jobs.states import FINAL_STATES, JobState
 from service.references import delete_unreferenced
 from service.retention.rule import check_days
-from service.services import Services
+from service.services import ProjectServices
 
 KEPT_VERSIONS = 3
 
@@ -77,7 +77,7 @@ class Outdated:
         return sum(each.size_bytes for kind in kinds for each in kind)
 
 
-def find_outdated(services: Services, days: int) -> Outdated:
+def find_outdated(services: ProjectServices, days: int) -> Outdated:
     """Raises `Invalid` (``invalid_retention``)."""
     check_days(days)
     before = now() - timedelta(days=days)
@@ -93,7 +93,7 @@ def find_outdated(services: Services, days: int) -> Outdated:
         )
 
 
-def delete_outdated(services: Services, days: int) -> Outdated:
+def delete_outdated(services: ProjectServices, days: int) -> Outdated:
     """Delete it, one after another; what came into use meanwhile stays. Returns what was found."""
     found = find_outdated(services, days)
     for job in found.jobs:
@@ -109,7 +109,12 @@ def delete_outdated(services: Services, days: int) -> Outdated:
 
 
 def _jobs(session: Session, before: datetime) -> tuple[OutdatedJob, ...]:
-    newest = select(func.max(Job.id)).where(Job.state == JobState.SUCCEEDED.value).group_by(Job.model_id, Job.target)
+    newest = (
+        select(func.max(Job.id))
+        .select_from(Job)
+        .where(Job.state == JobState.SUCCEEDED.value)
+        .group_by(Job.model_id, Job.target)
+    )
     size = select(func.coalesce(func.sum(Artifact.size_bytes), 0)).where(Artifact.job_id == Job.id).scalar_subquery()
     query = (
         select(Job.id, Model.name, Job.target, Job.state, Job.finished_at, size)
@@ -161,18 +166,21 @@ def _versions(session: Session, before: datetime) -> tuple[OutdatedVersion, ...]
     return tuple(OutdatedVersion(**row) for row in session.execute(query).mappings())
 
 
-def _delete_file(services: Services, table: _FileTable, used_by: InstrumentedAttribute[Any], file_id: str) -> None:
+def _delete_file(
+    services: ProjectServices, table: _FileTable, used_by: InstrumentedAttribute[Any], file_id: str
+) -> None:
     with services.database.write() as session:
-        row = session.get(table, file_id)
+        row = session.scalar(select(table).where(table.id == file_id))
         if row is None or session.scalar(select(Job.id).where(used_by == file_id).limit(1)) is not None:
             return
         session.delete(row)
     delete_unreferenced(services.database, services.blobs, [file_id])
 
 
-def _delete_version(services: Services, outdated: OutdatedVersion) -> None:
+def _delete_version(services: ProjectServices, outdated: OutdatedVersion) -> None:
     with services.database.write() as session:
-        row = session.get(CostModel, (outdated.target_fingerprint, outdated.version))
+        of_target = CostModel.target_fingerprint == outdated.target_fingerprint
+        row = session.scalar(select(CostModel).where(of_target, CostModel.version == outdated.version))
         if row is None:
             return
         blobs = {row.model_sha256, row.samples_sha256}

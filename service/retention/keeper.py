@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
+from service.queries.projects import list_projects
 from service.retention.cleaning import delete_outdated
 from service.retention.rule import get_retention_days
 from service.services import Services
@@ -42,11 +43,17 @@ class RetentionKeeper:
         days = get_retention_days(self._services.database)
         if days is None:
             return
-        deleted = delete_outdated(self._services, days)
+        for project in list_projects(self._services.database):
+            self._keep(project, days)
+
+    def _keep(self, project: str, days: int) -> None:
+        deleted = delete_outdated(self._services.of_project(project, user="retention"), days)
         if deleted.count:
             log.warning(
-                "deleted what is older than %d days: %d jobs, %d models, %d samples, %d cost model versions, %d bytes",
+                "deleted what is older than %d days in the project %s: "
+                "%d jobs, %d models, %d samples, %d cost model versions, %d bytes",
                 days,
+                project,
                 len(deleted.jobs),
                 len(deleted.models),
                 len(deleted.samples),

@@ -10,11 +10,14 @@ from sqlalchemy import insert, update
 from sqlalchemy.orm import Session
 
 from service.database.tables import RecordCount, TrialRecord
+from service.database.wall import project_of
 
 
 def insert_records(session: Session, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert rows (`service.stores.packing.to_row`) and count them, in the transaction of a writer."""
-    session.execute(insert(TrialRecord), rows)
+    """Insert rows (`service.stores.packing.to_row`) into the session's project and count them, in the transaction of a
+    writer."""
+    own = {"project": project_of(session)}
+    session.execute(insert(TrialRecord), [row | own for row in rows])
     measured: Counter[tuple[str, str]] = Counter()
     failed: Counter[tuple[str, str]] = Counter()
     for row in rows:
@@ -30,4 +33,5 @@ def insert_records(session: Session, rows: Sequence[dict[str, Any]]) -> None:
             .execution_options(synchronize_session=False)
         )
         if known is None:
-            session.execute(insert(RecordCount).values(target_fingerprint=fingerprint, workload=workload, **more))
+            counted = {"target_fingerprint": fingerprint, "workload": workload}
+            session.execute(insert(RecordCount).values(**own, **counted, **more))

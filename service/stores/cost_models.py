@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from sqlalchemy import func, select
 
 from service.blobs import BlobStore
-from service.database import Database
+from service.database import ProjectDatabase
 from service.database.base import now
 from service.database.tables import CostModel
 from tuner.cost_model_store import HeldOutPoint, StoredCostModel
 
 
 class DatabaseCostModelStore:
-    """Versions count from 1 for every target fingerprint."""
+    """Of one project. Versions count from 1 for every target fingerprint."""
 
-    def __init__(self, database: Database, blobs: BlobStore) -> None:
+    def __init__(self, database: ProjectDatabase, blobs: BlobStore) -> None:
         self._database = database
         self._blobs = blobs
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, Select, and_, func, select
 from sqlalchemy.orm import aliased
 
-from service.database import Database
+from service.database import ProjectDatabase
 from service.database.base import now
 from service.database.tables import Task, TrialRecord, Workload
 from service.jobs import queue
@@ -19,20 +19,20 @@ from tuner.records import Workload as TunerWorkload
 
 
 class DatabaseRecordStore:
-    """The records of all jobs, with those of job ``job_id`` as its own.
+    """The records of all jobs of a project, with those of job ``job_id`` as its own.
 
     Own records are numbered from 1 in the order in which they are added: they are the job's trials. With ``attempt``
     only the job's newest attempt may add any (`Superseded`).
     """
 
-    def __init__(self, database: Database, job_id: str, *, attempt: int | None = None) -> None:
+    def __init__(self, database: ProjectDatabase, job_id: str, *, attempt: int | None = None) -> None:
         self._database = database
         self._job_id = job_id
         self._attempt = attempt
 
     def add_workload(self, workload: TunerWorkload) -> None:
         with self._database.write() as session:
-            if session.get(Workload, workload.key) is None:
+            if session.scalar(select(Workload.key).where(Workload.key == workload.key)) is None:
                 session.add(
                     Workload(
                         key=workload.key,
@@ -55,7 +55,9 @@ class DatabaseRecordStore:
                 raise KeyError(f"records of workloads that were not stored: {sorted(unknown)}")
             of_job = select(Task.workload, Task.key).where(Task.job_id == self._job_id, Task.workload.in_(keys))
             tasks = {row.workload: row.key for row in session.execute(of_job)}
-            counted = session.scalar(select(func.max(TrialRecord.number)).where(TrialRecord.job_id == self._job_id))
+            counted = session.scalar(
+                select(func.max(TrialRecord.number)).select_from(TrialRecord).where(TrialRecord.job_id == self._job_id)
+            )
             moment = now()
             insert_records(
                 session,

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from service.database import Database
+from service.database import ProjectDatabase
 from service.database.base import now
 from service.database.tables import Job, JobEvent, Task, TrialRecord
 from service.jobs import queue
@@ -38,7 +38,7 @@ class JobReporter:
     listened to (`Superseded`).
     """
 
-    def __init__(self, database: Database, job_id: str, *, attempt: int | None = None) -> None:
+    def __init__(self, database: ProjectDatabase, job_id: str, *, attempt: int | None = None) -> None:
         self._database = database
         self._job_id = job_id
         self._attempt = attempt

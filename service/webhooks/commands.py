@@ -9,7 +9,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from service.api.schemas import Page, WebhookCreate, WebhookCreated, WebhookDeliverySchema, WebhookSchema
-from service.database import Database
+from service.database import ProjectDatabase
 from service.database.tables import Webhook, WebhookDelivery
 from service.errors import Invalid, NotFound
 from service.ids import new_id
@@ -19,7 +19,7 @@ from service.webhooks.addresses import Reach
 _MOST = 50
 
 
-def create_webhook(database: Database, request: WebhookCreate, *, reach: Reach) -> WebhookCreated:
+def create_webhook(database: ProjectDatabase, request: WebhookCreate, *, reach: Reach) -> WebhookCreated:
     """Add an address; its secret is told this once. Raises `Invalid` (``invalid_webhook``). What a name stands for is
     looked at when it is told something."""
     parts = urlsplit(request.url)
@@ -44,20 +44,20 @@ def create_webhook(database: Database, request: WebhookCreate, *, reach: Reach) 
         return WebhookCreated(**_schema(session, webhook).model_dump(), secret=webhook.secret)
 
 
-def list_webhooks(database: Database) -> list[WebhookSchema]:
+def list_webhooks(database: ProjectDatabase) -> list[WebhookSchema]:
     """All of them, the oldest first."""
     with database.read() as session:
         return [_schema(session, each) for each in session.scalars(select(Webhook).order_by(Webhook.id))]
 
 
-def delete_webhook(database: Database, webhook_id: str) -> None:
+def delete_webhook(database: ProjectDatabase, webhook_id: str) -> None:
     """Remove one, with what it was sent; raises `NotFound` (``webhook_not_found``)."""
     with database.write() as session:
         _find(session, webhook_id)
         session.execute(delete(Webhook).where(Webhook.id == webhook_id))
 
 
-def try_webhook(database: Database, webhook_id: str) -> WebhookDeliverySchema:
+def try_webhook(database: ProjectDatabase, webhook_id: str) -> WebhookDeliverySchema:
     """Send a message without a job (``test``); raises `NotFound`."""
     with database.write() as session:
         _find(session, webhook_id)
@@ -68,7 +68,7 @@ def try_webhook(database: Database, webhook_id: str) -> WebhookDeliverySchema:
 
 
 def list_deliveries(
-    database: Database, webhook_id: str, *, cursor: str | None = None, limit: int = DEFAULT_LIMIT
+    database: ProjectDatabase, webhook_id: str, *, cursor: str | None = None, limit: int = DEFAULT_LIMIT
 ) -> Page[WebhookDeliverySchema]:
     """What a webhook was sent, the newest first; raises `NotFound`."""
     query = (
@@ -94,7 +94,7 @@ def _may_be_reached(host: str, reach: Reach) -> bool:
 
 
 def _find(session: Session, webhook_id: str) -> Webhook:
-    webhook = session.get(Webhook, webhook_id)
+    webhook = session.scalar(select(Webhook).where(Webhook.id == webhook_id))
     if webhook is None:
         raise NotFound(
             f"There is no webhook {webhook_id!r}.", code="webhook_not_found", hint="GET /api/v1/webhooks lists them."

@@ -41,6 +41,7 @@ class _Due:
     attempts: int
     url: str
     secret: str
+    project: str
 
 
 class WebhookSender:
@@ -83,6 +84,7 @@ class WebhookSender:
                 WebhookDelivery.attempts,
                 Webhook.url,
                 Webhook.secret,
+                Webhook.project,
             )
             .join(Webhook, Webhook.id == WebhookDelivery.webhook_id)
             .where(WebhookDelivery.state == "pending", WebhookDelivery.due_at <= now())
@@ -122,7 +124,7 @@ class WebhookSender:
     def _body(self, due: _Due) -> bytes:
         told: dict[str, object] = {"event": due.event, "delivery": due.id}
         if due.job_id is not None:
-            told["job"] = get_job(self._database, due.job_id).model_dump(mode="json")
+            told["job"] = get_job(self._database.of_project(due.project), due.job_id).model_dump(mode="json")
         return json.dumps(told, sort_keys=True).encode()
 
     def _settle(self, due: _Due, *, status: int | None, error: str | None) -> None:

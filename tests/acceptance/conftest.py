@@ -15,8 +15,9 @@ import pytest
 import uvicorn
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from service.access.principal import DEFAULT_PROJECT
 from service.app import create_app
-from service.services import Services
+from service.services import ProjectServices
 from service.settings import Settings
 from tests import signed_in
 from tests.acceptance import seed
@@ -77,7 +78,7 @@ class Site:
     """A server with a filled database: its address, its insides, and the ids of its jobs by what they show."""
 
     url: str
-    services: Services
+    services: ProjectServices
     jobs: dict[str, str]
     models: dict[str, str]
 
@@ -102,7 +103,7 @@ def empty_site(tmp_path: Path) -> Iterator[Site]:
 
 
 @contextmanager
-def serve(data_dir: Path, *, port: int = 0) -> Iterator[tuple[str, Services]]:
+def serve(data_dir: Path, *, port: int = 0) -> Iterator[tuple[str, ProjectServices]]:
     settings = Settings(data_dir=data_dir)
     app = create_app(settings, engine=False)
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", timeout_graceful_shutdown=1))
@@ -116,7 +117,7 @@ def serve(data_dir: Path, *, port: int = 0) -> Iterator[tuple[str, Services]]:
     url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     signed_in.remember(url, settings)
     try:
-        yield url, app.state.services
+        yield url, app.state.services.of_project(DEFAULT_PROJECT, user="local")
     finally:
         server.should_exit = True
         thread.join(_START_TIMEOUT_S)

@@ -15,7 +15,7 @@ from service.jobs import queue
 from service.jobs.artifacts import Shelf, store_artifacts, store_schedules
 from service.jobs.commands import cancel_job, create_job
 from service.jobs.states import JobState
-from service.services import Services
+from service.services import ProjectServices
 from service.signing import SUFFIX, sign
 from service.stores import DatabaseCostModelStore, DatabaseRecordStore, JobReporter
 from tests import models as onnx_models
@@ -73,7 +73,7 @@ def add_models(url: str, folder: Path) -> dict[str, str]:
     return {name: upload(url, onnx_models.write(model, folder / f"{name}.onnx")) for name, model in made.items()}
 
 
-def add_jobs(services: Services, models: dict[str, str]) -> dict[str, str]:
+def add_jobs(services: ProjectServices, models: dict[str, str]) -> dict[str, str]:
     """A job in every state, oldest first, by what it shows. The last two wait, so the next claim takes ``queued``."""
     jobs: dict[str, str] = {}
 
@@ -122,7 +122,7 @@ def add_jobs(services: Services, models: dict[str, str]) -> dict[str, str]:
     return jobs
 
 
-def add_cost_models(services: Services) -> None:
+def add_cost_models(services: ProjectServices) -> None:
     """Five versions: the first too small to be judged, the last with points to draw."""
     store = DatabaseCostModelStore(services.database, services.blobs)
     versions: tuple[tuple[int, dict[str, float]], ...] = (
@@ -164,7 +164,7 @@ def _held_out(rng: random.Random) -> tuple[HeldOutPoint, ...]:
     return tuple(points)
 
 
-def tune(services: Services, job_id: str, reporter: JobReporter, *, trials: int, total: int) -> None:
+def tune(services: ProjectServices, job_id: str, reporter: JobReporter, *, trials: int, total: int) -> None:
     """Extracts tasks, measures the baseline, and runs that many trials, a few of them failures."""
     rng = random.Random(trials)
     summaries = tuple(
@@ -239,18 +239,18 @@ def tune(services: Services, job_id: str, reporter: JobReporter, *, trials: int,
         reporter.emit(Log(message=f"batch {line}: {TASKS[line % 4][0]}, 16 trials, best {400 - line} µs", level=level))
 
 
-def measure_one(services: Services, job_id: str, *, number: int, latency_us: float) -> None:
+def measure_one(services: ProjectServices, job_id: str, *, number: int, latency_us: float) -> None:
     """One more trial of the first task, stored and told."""
     store_one(services, job_id, number=number, latency_us=latency_us)
     tell_one(services, job_id, number=number, latency_us=latency_us)
 
 
-def store_one(services: Services, job_id: str, *, number: int, latency_us: float) -> None:
+def store_one(services: ProjectServices, job_id: str, *, number: int, latency_us: float) -> None:
     knobs = _knobs(random.Random(number))
     DatabaseRecordStore(services.database, job_id).add([_record("workload0", latency_us, None, knobs)])
 
 
-def tell_one(services: Services, job_id: str, *, number: int, latency_us: float) -> None:
+def tell_one(services: ProjectServices, job_id: str, *, number: int, latency_us: float) -> None:
     JobReporter(services.database, job_id).emit(
         TrialMeasured(
             number=number,
@@ -264,7 +264,7 @@ def tell_one(services: Services, job_id: str, *, number: int, latency_us: float)
     )
 
 
-def succeed(services: Services, job_id: str, reporter: JobReporter, *, tuned_us: float | None) -> None:
+def succeed(services: ProjectServices, job_id: str, reporter: JobReporter, *, tuned_us: float | None) -> None:
     """Verifies, packs a bundle and ends the job; without ``tuned_us`` no faster build was found."""
     outcome = "no_improvement" if tuned_us is None else "improved"
     # Of the last task it could not be measured.

@@ -18,7 +18,7 @@ from service.client import Tessera
 from service.jobs.commands import create_job
 from service.queries.jobs import list_events
 from service.queries.trials import list_trials
-from service.services import Services
+from service.services import ProjectServices
 from service.stores import JobReporter
 from tests import signed_in
 from tests.acceptance import seed
@@ -37,7 +37,7 @@ _WITHIN_S = 40.0
 BROKEN = ("ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "ERR_CONNECTION_REFUSED")
 
 
-def start(services: Services, model: str) -> str:
+def start(services: ProjectServices, model: str) -> str:
     """A running job with its first trials."""
     job = create_job(services, JobCreate(model_id=model, trials=TRIALS)).job.id
     assert claimed(services.database) == job
@@ -46,7 +46,7 @@ def start(services: Services, model: str) -> str:
 
 
 @contextmanager
-def tuning(services: Services, job: str, torn: threading.Event) -> Iterator[None]:
+def tuning(services: ProjectServices, job: str, torn: threading.Event) -> Iterator[None]:
     """A job that measures meanwhile, at least until the stream was torn often enough, and then succeeds."""
     ended: list[bool] = []
     leave = threading.Event()
@@ -76,7 +76,7 @@ def tuning(services: Services, job: str, torn: threading.Event) -> Iterator[None
         assert ended, "the job did not end"
 
 
-def stored(services: Services, job: str) -> list[list[Any]]:
+def stored(services: ProjectServices, job: str) -> list[list[Any]]:
     """Number, task, latency and estimate (µs, to a nanosecond) of every trial."""
     return [
         [trial.number, trial.task, *(us and round(us, 3) for us in (trial.latency_us, trial.estimated_us))]

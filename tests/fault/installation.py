@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx2
 import psutil
 
+from service.access.principal import DEFAULT_PROJECT
 from service.database import Database
 from service.settings import Settings
 from tests import signed_in
@@ -37,7 +38,7 @@ class Installation:
     def __init__(self, settings: Settings, environment: dict[str, str]) -> None:
         self.settings = settings
         self.environment = environment
-        self.database = Database(settings.sqlalchemy_url)
+        self.database = Database(settings.sqlalchemy_url).of_project(DEFAULT_PROJECT)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.revive: list[Callable[[], None]] = [self._revive_server]

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from service.services import Services
+from service.services import ProjectServices
 from service.uploads import delete_model
 from tests import models
 from tests.acceptance.conftest import serve
@@ -34,7 +34,7 @@ _TOKEN = "Authorization: -"
 class Server:
     """A server under attack: where it is, and what it has."""
 
-    def __init__(self, url: str, services: Services) -> None:
+    def __init__(self, url: str, services: ProjectServices) -> None:
         self.address = (urlsplit(url).hostname or "", urlsplit(url).port or 0)
         self.services = services
         self.token = token_of(url)

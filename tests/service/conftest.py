@@ -16,10 +16,11 @@ import pytest
 from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
+from service.access.principal import DEFAULT_PROJECT
 from service.app import create_app
-from service.database import Database
+from service.database import Database, ProjectDatabase
 from service.database.upgrade import upgrade
-from service.services import Services
+from service.services import ProjectServices, Services
 from service.settings import Settings
 from tests import models
 from tests.service import contract
@@ -37,6 +38,9 @@ ON_BOTH_DATABASES = frozenset(
         "test_database",
         "test_jobs_api",
         "test_metrics",
+        "test_matrix",
+        "test_projects",
+        "test_wall",
         "test_audit",
         "test_tokens",
         "test_record_stores",
@@ -183,11 +187,11 @@ def settings(tmp_path: Path, database_url: str, engine: dict[str, object]) -> Se
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    """An upgraded database of its own."""
+def database(database_url: str) -> Iterator[ProjectDatabase]:
+    """An upgraded database of its own, as the default project sees it."""
     database = Database(database_url)
     upgrade(database)
-    yield database
+    yield database.of_project(DEFAULT_PROJECT)
     database.close()
 
 
@@ -199,7 +203,7 @@ def client(settings: Settings) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def services(client: TestClient) -> Services:
+def services(client: TestClient) -> ProjectServices:
     return services_of(client)
 
 
@@ -223,10 +227,11 @@ def model_file(tmp_path: Path) -> Path:
     return models.write(models.perceptron(), tmp_path / "perceptron.onnx")
 
 
-def services_of(client: TestClient) -> Services:
+def services_of(client: TestClient, project: str = DEFAULT_PROJECT, *, user: str = "local") -> ProjectServices:
+    """What requests of the project work with."""
     services = client.app.state.services  # type: ignore[attr-defined]
     assert isinstance(services, Services)
-    return services
+    return services.of_project(project, user=user)
 
 
 def upload(client: TestClient, path: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from service.api.schemas import JobCreate
 from service.jobs.commands import create_job
-from service.services import Services
+from service.services import ProjectServices
 from service.stores import JobReporter
 from tests import models
 from tests.service.tuning import claimed
@@ -19,7 +19,7 @@ def summary(name: str, *, choice: str | None = None, way: str = "") -> TaskSumma
     return TaskSummary(key=name, name=name, workload=name, uses=uses, flops=1e6)
 
 
-def test_the_faster_way_counts_and_the_other_is_marked(client: TestClient, services: Services) -> None:
+def test_the_faster_way_counts_and_the_other_is_marked(client: TestClient, services: ProjectServices) -> None:
     model = client.post("/api/v1/models?filename=m.onnx", content=models.perceptron().SerializeToString()).json()["id"]
     job = create_job(services, JobCreate(model_id=model, trials=8)).job.id
     assert claimed(services.database) == job

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from service.dashboard import chart_data
-from service.services import Services
+from service.services import ProjectServices
 from service.stores import JobReporter
 from tests.acceptance import seed
 from tests.service.conftest import start
@@ -18,7 +18,7 @@ TRIALS = 150
 
 
 @pytest.fixture
-def job_id(client: TestClient, services: Services, model_file: Path) -> str:
+def job_id(client: TestClient, services: ProjectServices, model_file: Path) -> str:
     job_id = start(client, model_file, trials=TRIALS)
     assert claimed(services.database) == job_id
     seed.tune(services, job_id, JobReporter(services.database, job_id), trials=TRIALS, total=TRIALS)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from service.checkup import Check, check_up, clean
 from service.database import Database
@@ -100,7 +101,7 @@ def test_records_of_another_tvm_are_counted_and_explained(fake: Served, settings
         store.add_workload(workload(1))
         store.add([record(9)])
         with services_of(client).database.write() as session:
-            row = session.get(Workload, "workload-1")
+            row = session.scalar(select(Workload).where(Workload.key == "workload-1"))
             assert row is not None
             row.tvm_version = "0.1.0"
     found = find(settings, "records")

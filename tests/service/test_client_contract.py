@@ -14,6 +14,7 @@ import httpx2
 import numpy as np
 import pytest
 
+from service.access.principal import DEFAULT_PROJECT
 from service.access.scopes import AccessScope
 from service.api.schemas import ArtifactSchema, JobCreate, JobSchema, ModelSchema, TargetCreate, TokenCreate
 from service.blobs import BlobStore
@@ -194,7 +195,7 @@ def arrange(client: Client, settings: Settings, folder: Path, patch: pytest.Monk
 def store(settings: Settings) -> None:
     """Two versions of this machine's cost model."""
     database = Database(settings.sqlalchemy_url)
-    kept = DatabaseCostModelStore(database, BlobStore(settings.blobs_dir))
+    kept = DatabaseCostModelStore(database.of_project(DEFAULT_PROJECT), BlobStore(settings.blobs_dir))
     kept.save(stored(b"first", samples=100))
     kept.save(stored(b"second", samples=200, held_out=POINTS))
     database.close()

@@ -13,7 +13,7 @@ from service.api.schemas import JobBest, JobSchema, TaskSchema, TaskUse
 from service.dashboard.comparing import Compared, TaskRow, curves, task_rows, which_one
 from service.dashboard.convergence import Step
 from service.queries.jobs import get_job
-from service.services import Services
+from service.services import ProjectServices
 from service.stores import JobReporter
 from tests.acceptance import seed
 from tests.service.conftest import start
@@ -24,7 +24,7 @@ ORIGIN = {"origin": "http://localhost"}
 
 
 @pytest.fixture
-def jobs(client: TestClient, services: Services, model_file: Path) -> list[str]:
+def jobs(client: TestClient, services: ProjectServices, model_file: Path) -> list[str]:
     """Two finished jobs, one running and one waiting."""
     made = []
     for trials, tuned_us in ((40, 7460.0), (80, 6100.0), (24, None)):
@@ -108,7 +108,7 @@ def test_the_list_is_filtered_by_its_address(client: TestClient, jobs: list[str]
     assert {job["id"] for job in client.get("/api/v1/jobs?search=percep").json()["items"]} == set(jobs)
 
 
-def test_chosen_jobs_are_cancelled_together(client: TestClient, services: Services, jobs: list[str]) -> None:
+def test_chosen_jobs_are_cancelled_together(client: TestClient, services: ProjectServices, jobs: list[str]) -> None:
     page = client.get("/").text
     assert page.count('form="selection" name="job"') == len(jobs)
     sent = client.post("/jobs/cancel", data={"job": jobs[1:]}, headers=ORIGIN, follow_redirects=False)
@@ -145,7 +145,9 @@ def task(workload: str, best_us: float | None, weight: int, *, used: bool = True
     )
 
 
-def test_the_answer_minds_spread_targets_and_models(client: TestClient, services: Services, model_file: Path) -> None:
+def test_the_answer_minds_spread_targets_and_models(
+    client: TestClient, services: ProjectServices, model_file: Path
+) -> None:
     job = get_job(services.database, start(client, model_file))
     alike = which_one([compared(job, "A", 100.0, 3.0), compared(job, "B", 104.0, 2.0)])
     assert alike.text == "A and B are alike"
@@ -156,7 +158,7 @@ def test_the_answer_minds_spread_targets_and_models(client: TestClient, services
     assert "Not all jobs are of the same model." in other.note
 
 
-def test_rows_are_what_all_calls_take(client: TestClient, services: Services, model_file: Path) -> None:
+def test_rows_are_what_all_calls_take(client: TestClient, services: ProjectServices, model_file: Path) -> None:
     job = get_job(services.database, start(client, model_file))
 
     def with_tasks(letter: str, *tasks: TaskSchema) -> Compared:
@@ -173,7 +175,9 @@ def test_rows_are_what_all_calls_take(client: TestClient, services: Services, mo
     assert [row.fastest for row in rows] == [None, 1, None]
 
 
-def test_curves_of_one_estimate_and_of_equal_ends(client: TestClient, services: Services, model_file: Path) -> None:
+def test_curves_of_one_estimate_and_of_equal_ends(
+    client: TestClient, services: ProjectServices, model_file: Path
+) -> None:
     job = get_job(services.database, start(client, model_file))
     steps = [Step(number=4, task="t", task_best_us=1.0, estimated_us=900.0)]
     drawn = [

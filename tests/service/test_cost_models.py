@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-from service.services import Services
+from service.services import ProjectServices
 from service.stores import DatabaseCostModelStore
 from tests.service.versions import FINGERPRINT, POINTS, QUALITY, stored
 from tests.signed_in import TestClient
 
 
-def test_an_earlier_version_can_be_restored_and_nothing_is_lost(client: TestClient, services: Services) -> None:
+def test_an_earlier_version_can_be_restored_and_nothing_is_lost(client: TestClient, services: ProjectServices) -> None:
     store = DatabaseCostModelStore(services.database, services.blobs)
     assert [store.save(stored(b"good", samples=100)), store.save(stored(b"bad", samples=200))] == [1, 2]
     answer = client.post("/api/v1/cost-models/host/versions/1/restore")
@@ -23,7 +23,7 @@ def test_an_earlier_version_can_be_restored_and_nothing_is_lost(client: TestClie
     assert store.save(stored(b"next", samples=300)) == 4
 
 
-def test_held_out_points_are_kept_with_their_version(client: TestClient, services: Services) -> None:
+def test_held_out_points_are_kept_with_their_version(client: TestClient, services: ProjectServices) -> None:
     store = DatabaseCostModelStore(services.database, services.blobs)
     store.save(stored(b"first", samples=100, held_out=POINTS))
     store.save(stored(b"second", samples=200))
@@ -37,7 +37,7 @@ def test_held_out_points_are_kept_with_their_version(client: TestClient, service
 
 
 def test_the_detail_has_the_points_of_the_newest_version_and_lists_have_none(
-    client: TestClient, services: Services
+    client: TestClient, services: ProjectServices
 ) -> None:
     store = DatabaseCostModelStore(services.database, services.blobs)
     store.save(stored(b"first", samples=100))
@@ -55,7 +55,7 @@ def test_the_detail_has_the_points_of_the_newest_version_and_lists_have_none(
     assert client.get(f"/api/v1/cost-models/{FINGERPRINT}").json() == detail
 
 
-def test_the_page_restores_a_version_without_scripts(client: TestClient, services: Services) -> None:
+def test_the_page_restores_a_version_without_scripts(client: TestClient, services: ProjectServices) -> None:
     store = DatabaseCostModelStore(services.database, services.blobs)
     store.save(stored(b"good", samples=100, held_out=POINTS))
     store.save(stored(b"bad!", samples=200, training_set_sha256="cd" * 32))
@@ -73,7 +73,7 @@ def test_the_page_restores_a_version_without_scripts(client: TestClient, service
     assert client.get("/api/v1/cost-models/host").json()["version"] == 3
 
 
-def test_the_page_says_why_there_is_nothing_to_show(client: TestClient, services: Services) -> None:
+def test_the_page_says_why_there_is_nothing_to_show(client: TestClient, services: ProjectServices) -> None:
     for target in ("host", FINGERPRINT):
         page = client.get(f"/cost-models/{target}")
         assert (page.status_code, "No cost model for host yet" in page.text) == (200, True)
@@ -88,7 +88,7 @@ def test_the_page_says_why_there_is_nothing_to_show(client: TestClient, services
     assert 'class="scatter"' not in page.text
 
 
-def test_a_long_history_is_cut(client: TestClient, services: Services) -> None:
+def test_a_long_history_is_cut(client: TestClient, services: ProjectServices) -> None:
     store = DatabaseCostModelStore(services.database, services.blobs)
     for number in range(103):
         store.save(stored(b"model", samples=number))
@@ -97,7 +97,7 @@ def test_a_long_history_is_cut(client: TestClient, services: Services) -> None:
     assert "3 older versions" in page
 
 
-def test_a_model_of_another_machine_has_a_page(client: TestClient, services: Services) -> None:
+def test_a_model_of_another_machine_has_a_page(client: TestClient, services: ProjectServices) -> None:
     fingerprint = "0123456789abcdef"
     store = DatabaseCostModelStore(services.database, services.blobs)
     store.save(stored(b"theirs", samples=100, target_fingerprint=fingerprint))
@@ -107,7 +107,7 @@ def test_a_model_of_another_machine_has_a_page(client: TestClient, services: Ser
     assert "another machine" in page.text
 
 
-def test_restoring_the_newest_changes_nothing(client: TestClient, services: Services) -> None:
+def test_restoring_the_newest_changes_nothing(client: TestClient, services: ProjectServices) -> None:
     DatabaseCostModelStore(services.database, services.blobs).save(stored(b"only", samples=100))
     answer = client.post(f"/api/v1/cost-models/{FINGERPRINT}/versions/1/restore")
     assert [each["version"] for each in answer.json()["versions"]] == [1]

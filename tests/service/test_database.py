@@ -13,8 +13,9 @@ import pytest
 from sqlalchemy import JSON, URL, Connection, MetaData, Table, func, inspect, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from service.access.principal import DEFAULT_PROJECT
 from service.blobs import BlobStore
-from service.database import Database
+from service.database import Database, ProjectDatabase
 from service.database.tables import Job, JobEvent, Model, Samples, metadata
 from service.database.upgrade import differences, head_revision, migrate, read_revisions, revisions, upgrade
 from service.errors import DatabaseUnavailable, ServiceError, StorageFull
@@ -28,19 +29,19 @@ from tests.service.tuning import add_job
 from tuner.cost_model_store import HeldOutPoint
 
 
-def test_migrations_make_the_tables_of_the_code(database: Database) -> None:
+def test_migrations_make_the_tables_of_the_code(database: ProjectDatabase) -> None:
     assert differences(database) == []
     assert read_revisions(database).at_head
 
 
-def test_a_missing_column_is_a_difference(database: Database) -> None:
+def test_a_missing_column_is_a_difference(database: ProjectDatabase) -> None:
     with database.write() as session:
         session.execute(text("ALTER TABLE jobs DROP COLUMN crash"))
     assert any("crash" in difference for difference in differences(database))
 
 
 def test_fresh_tables_have_the_same_indexes_and_constraints(
-    database: Database, tmp_path: Path, request: pytest.FixtureRequest
+    database: ProjectDatabase, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     fresh_url: str | URL = f"sqlite:///{tmp_path / 'fresh.sqlite3'}"
     if not database.is_sqlite:
@@ -62,7 +63,7 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-def test_the_chain_goes_down_again(database: Database) -> None:
+def test_the_chain_goes_down_again(database: ProjectDatabase) -> None:
     with database.change_schema() as connection:
         migrate(connection, "base")
     assert inspect(database.engine).get_table_names() == ["alembic_version"]
@@ -70,7 +71,7 @@ def test_the_chain_goes_down_again(database: Database) -> None:
     assert differences(database) == []
 
 
-def test_rows_of_the_first_revision_are_kept_up_and_down(database: Database) -> None:
+def test_rows_of_the_first_revision_are_kept_up_and_down(database: ProjectDatabase) -> None:
     with database.change_schema() as connection:
         migrate(connection, "0001")
         _insert_a_row_everywhere(connection)
@@ -127,7 +128,7 @@ def _counts(connection: Connection) -> dict[str, int]:
     return {table.name: connection.scalar(select(func.count()).select_from(table)) or 0 for table in tables}
 
 
-def test_what_calls_a_task_is_kept_up_and_down(database: Database) -> None:
+def test_what_calls_a_task_is_kept_up_and_down(database: ProjectDatabase) -> None:
     add_job(database, "j")
     common = {"job_id": "j", "position": 0, "name": "", "workload": "", "flops": 1.0, "tunable": True, "knobs": {}}
     before = [("a", 3, None, None), ("b", 2, "8×8×16→16", "winograd")]
@@ -146,7 +147,7 @@ def test_what_calls_a_task_is_kept_up_and_down(database: Database) -> None:
         assert [tuple(row) for row in connection.execute(again)] == before
 
 
-def test_cost_models_of_the_first_revision_are_kept_without_points(database: Database, tmp_path: Path) -> None:
+def test_cost_models_of_the_first_revision_are_kept_without_points(database: ProjectDatabase, tmp_path: Path) -> None:
     blobs = BlobStore(tmp_path / "blobs")
     booster, samples = blobs.put_bytes(b"ubjson"), blobs.put_bytes(b"npz")
     with database.change_schema() as connection:
@@ -233,7 +234,7 @@ def test_other_databases_are_refused(url: str) -> None:
     assert "postgresql://" in raised.value.hint
 
 
-def test_a_database_of_a_newer_tessera_is_left_alone(database: Database) -> None:
+def test_a_database_of_a_newer_tessera_is_left_alone(database: ProjectDatabase) -> None:
     with database.write() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(ServiceError) as raised:
@@ -241,7 +242,7 @@ def test_a_database_of_a_newer_tessera_is_left_alone(database: Database) -> None
     assert raised.value.code == "database_too_new"
 
 
-def test_events_become_visible_in_the_order_of_their_ids(database: Database) -> None:
+def test_events_become_visible_in_the_order_of_their_ids(database: ProjectDatabase) -> None:
     add_job(database, "j")
 
     def add() -> None:
@@ -263,16 +264,16 @@ def test_events_become_visible_in_the_order_of_their_ids(database: Database) -> 
     assert shown == sorted(shown)
 
 
-def test_text_that_a_database_does_not_take_is_replaced_and_cut(database: Database) -> None:
+def test_text_that_a_database_does_not_take_is_replaced_and_cut(database: ProjectDatabase) -> None:
     with database.write() as session:
         session.add(Model(id="0" * 64, name="a\0b" + "x" * 300, filename="\ud800.onnx", size_bytes=1))
     with database.read() as session:
-        row = session.get(Model, "0" * 64)
+        row = session.scalar(select(Model).where(Model.id == "0" * 64))
         assert row is not None
         assert (row.name[:3], len(row.name), row.filename) == ("a\ufffdb", 200, "?.onnx")
 
 
-def test_numbers_that_json_has_not_are_null(database: Database) -> None:
+def test_numbers_that_json_has_not_are_null(database: ProjectDatabase) -> None:
     add_job(database, "j")
     with database.write() as session:
         session.add(JobEvent(job_id="j", kind="log", data={"a": float("nan"), "b": (1, float("inf"))}))
@@ -280,7 +281,7 @@ def test_numbers_that_json_has_not_are_null(database: Database) -> None:
 
 
 def test_a_full_disk_is_told_and_changes_nothing(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path / 'test.sqlite3'}")
+    database = Database(f"sqlite:///{tmp_path / 'test.sqlite3'}").of_project(DEFAULT_PROJECT)
     upgrade(database)
 
     def allow(pages: int) -> None:
@@ -310,12 +311,12 @@ def test_a_full_disk_of_a_database_server_is_told(tmp_path: Path) -> None:
     database.close()
 
 
-def test_foreign_keys_hold(database: Database) -> None:
+def test_foreign_keys_hold(database: ProjectDatabase) -> None:
     with pytest.raises(IntegrityError), database.write() as session:
         session.add(Job(id="j", model_id="0" * 64, target="host", target_fingerprint="f", target_spec={}))
 
 
-def test_an_exception_rolls_the_whole_transaction_back(database: Database) -> None:
+def test_an_exception_rolls_the_whole_transaction_back(database: ProjectDatabase) -> None:
     def add_and_fail() -> None:
         with database.write() as session:
             session.add(Model(id="0" * 64, name="m", filename="m", size_bytes=1))
@@ -325,15 +326,15 @@ def test_an_exception_rolls_the_whole_transaction_back(database: Database) -> No
     with pytest.raises(RuntimeError):
         add_and_fail()
     with database.read() as session:
-        assert session.get(Model, "0" * 64) is None
+        assert session.scalar(select(Model)) is None
 
 
-def test_writers_wait_for_each_other(database: Database) -> None:
+def test_writers_wait_for_each_other(database: ProjectDatabase) -> None:
     def add(number: int) -> None:
         for index in range(10):
             with database.write() as session:
                 # Reads first: a deferred transaction would fail here when another writer came between.
-                session.get(Samples, "x")
+                session.scalar(select(Samples).where(Samples.id == "x"))
                 session.add(Samples(id=f"{number}-{index}", filename="s", size_bytes=1))
 
     threads = [threading.Thread(target=add, args=(number,)) for number in range(4)]
@@ -342,15 +343,15 @@ def test_writers_wait_for_each_other(database: Database) -> None:
     for thread in threads:
         thread.join()
     with database.read() as session:
-        assert session.query(Samples).count() == 40
+        assert session.scalar(select(func.count()).select_from(Samples)) == 40
 
 
-def test_times_keep_their_zone(database: Database) -> None:
+def test_times_keep_their_zone(database: ProjectDatabase) -> None:
     moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=5)))
     with database.write() as session:
         session.add(Samples(id="s", filename="s", size_bytes=1, created_at=moment))
     with database.read() as session:
-        row = session.get(Samples, "s")
+        row = session.scalar(select(Samples).where(Samples.id == "s"))
         assert row is not None
         assert row.created_at == moment
         assert row.created_at.tzinfo is UTC

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from sqlalchemy import URL, MetaData, delete, select
+from sqlalchemy import URL, MetaData, delete, select, update
 
+from service.access.principal import DEFAULT_PROJECT
 from service.database import Database
 from service.database.base import now
 from service.database.dump import dump, load
@@ -53,13 +54,14 @@ def empty(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Make]:
 
 def _fill(database: Database) -> None:
     upgrade(database)
-    store = DatabaseRecordStore(database, add_job(database, "j"))
+    project = database.of_project(DEFAULT_PROJECT)
+    store = DatabaseRecordStore(project, add_job(project, "j"))
     store.add_workload(workload(1))
     store.add([record(1), record(2)])
-    with database.write() as session:
+    with project.write() as session:
         session.add(Webhook(id="w", url="https://ci.example.com", secret="s"))
         session.add(Preference(key="retention_days", value=30))
-        session.add(AccessToken(id="t", name="ci", kind="made", scope="read", secret_sha256="0" * 64))
+        session.add(AccessToken(id="t", name="ci", kind="made", scope="read", project="vision", secret_sha256="0" * 64))
         session.add(AuditEntry(who="ci", token_id="t", address="192.0.2.7", method="POST", path="/x", status=201))
         session.flush()
         session.add(WebhookDelivery(webhook_id="w", job_id="j", event="job.ended"))
@@ -90,7 +92,8 @@ def test_everything_moves_to_another_database(empty: Make, source: str, destinat
     assert load(new, file) == written
     assert _everything(new) == _everything(old)
     assert differences(new) == []
-    assert DatabaseRecordStore(new, "j").seen("workload-1", target_fingerprint=FINGERPRINT) == [record(1), record(2)]
+    moved = DatabaseRecordStore(new.of_project(DEFAULT_PROJECT), "j")
+    assert moved.seen("workload-1", target_fingerprint=FINGERPRINT) == [record(1), record(2)]
     with new.read() as session:
         assert session.scalars(select(Job.id).where(Job.result.is_(None))).all() == ["j"]
     with new.write() as session:
@@ -102,13 +105,15 @@ def test_everything_moves_to_another_database(empty: Make, source: str, destinat
 def test_a_file_of_an_older_revision_is_upgraded(empty: Make) -> None:
     old, new, file = empty("sqlite"), empty("sqlite"), io.BytesIO()
     _fill(old)
+    with old.write() as session:  # only what everybody may see goes back to before there were projects
+        session.execute(update(AccessToken).values(project=DEFAULT_PROJECT))
     with old.change_schema() as connection:
         migrate(connection, "0005")
     assert dump(old, file).revision == "0005"
     file.seek(0)
     assert "webhooks" not in load(new, file).rows
     assert read_revisions(new).current == head_revision()
-    assert len(DatabaseRecordStore(new, "j").own()) == 2
+    assert len(DatabaseRecordStore(new.of_project(DEFAULT_PROJECT), "j").own()) == 2
 
 
 def test_a_database_with_rows_is_left_alone(empty: Make) -> None:

@@ -10,7 +10,7 @@ import pytest
 from service.api import event_feed
 from service.api.event_feed import EventFeed, Look
 from service.jobs.states import JobState
-from service.services import Services
+from service.services import ProjectServices
 from service.stores import JobReporter
 from tests.service.conftest import start
 from tests.service.tuning import claimed
@@ -19,7 +19,7 @@ from tuner.events import Log
 
 
 def test_many_look_and_the_database_is_asked_once(
-    client: TestClient, services: Services, model_file: Path, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, services: ProjectServices, model_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = start(client, model_file)
     assert claimed(services.database) == job
@@ -33,15 +33,15 @@ def test_many_look_and_the_database_is_asked_once(
     monkeypatch.setattr(event_feed, "list_events", counted)
 
     async def run() -> None:
-        feed = EventFeed(services.database, fresh_s=0.3)
-        looks = await asyncio.gather(*(feed.look(job, after=0) for _ in range(50)))
+        feed = EventFeed(fresh_s=0.3)
+        looks = await asyncio.gather(*(feed.look(services.database, job, after=0) for _ in range(50)))
         assert len(asked) == 1
         assert {look.state for look in looks} == {JobState.RUNNING}
         assert looks[0].text.count(b"event: state\n") == 2
         last = looks[0].last_id
 
         # One that leaves takes nothing from the others.
-        leaving, staying = (asyncio.create_task(feed.look(job, after=last)) for _ in range(2))
+        leaving, staying = (asyncio.create_task(feed.look(services.database, job, after=last)) for _ in range(2))
         await asyncio.sleep(0)
         leaving.cancel()
         empty: Look = await staying
@@ -50,12 +50,12 @@ def test_many_look_and_the_database_is_asked_once(
         # What happens meanwhile is seen as soon as the look is old.
         JobReporter(services.database, job).emit(Log(message="new"))
         await asyncio.sleep(0.35)
-        text = (await feed.look(job, after=last)).text.decode()
+        text = (await feed.look(services.database, job, after=last)).text.decode()
         assert text.startswith("event: log\n")
         assert '"message":"new"' in text
 
         await asyncio.sleep(0.35)
-        await feed.look("another", after=0)
+        await feed.look(services.database, "another", after=0)
         assert len(feed._looks) == 1
 
     assert client.portal is not None

@@ -18,7 +18,7 @@ from service.errors import QueueFull
 from service.jobs import queue
 from service.jobs.commands import create_job
 from service.jobs.states import TRANSITIONS, JobState
-from service.services import Services
+from service.services import ProjectServices
 from service.settings import Settings
 from service.stores import DatabaseRecordStore, JobReporter
 from tests.service.conftest import Served, ended, services_of, start, upload
@@ -160,7 +160,7 @@ def test_pages_hold_every_job_once(client: TestClient, model_file: Path) -> None
     assert client.get("/api/v1/jobs?state=running").json()["items"] == []
 
 
-def test_trials_are_paged_with_their_estimates(client: TestClient, services: Services, model_file: Path) -> None:
+def test_trials_are_paged_with_their_estimates(client: TestClient, services: ProjectServices, model_file: Path) -> None:
     job_id = start(client, model_file)
     store = DatabaseRecordStore(services.database, job_id)
     store.add_workload(workload(1))
@@ -172,7 +172,9 @@ def test_trials_are_paged_with_their_estimates(client: TestClient, services: Ser
     assert rest["next_cursor"] is None
 
 
-def test_events_resume_behind_the_last_one_seen(client: TestClient, services: Services, model_file: Path) -> None:
+def test_events_resume_behind_the_last_one_seen(
+    client: TestClient, services: ProjectServices, model_file: Path
+) -> None:
     job_id = start(client, model_file)
     assert claimed(services.database) == job_id
     reporter = JobReporter(services.database, job_id)
@@ -193,7 +195,7 @@ def test_events_resume_behind_the_last_one_seen(client: TestClient, services: Se
 
 
 def test_what_earlier_jobs_know_of_a_task_is_shown_before_its_first_trial(
-    client: TestClient, services: Services, model_file: Path
+    client: TestClient, services: ProjectServices, model_file: Path
 ) -> None:
     job_id = start(client, model_file)
     assert claimed(services.database) == job_id
@@ -245,7 +247,9 @@ def test_a_download_is_whole_in_part_or_not_modified(fake: Served, model_file: P
         assert client.get(bundle["download_url"]).status_code == 404
 
 
-def test_states_change_only_along_the_transitions(client: TestClient, services: Services, model_file: Path) -> None:
+def test_states_change_only_along_the_transitions(
+    client: TestClient, services: ProjectServices, model_file: Path
+) -> None:
     for source in JobState:
         for state in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED):
             job_id = start(client, model_file)
@@ -256,7 +260,7 @@ def test_states_change_only_along_the_transitions(client: TestClient, services: 
             assert queue.finish(services.database, job_id, state) == (state in TRANSITIONS[source]), (source, state)
 
 
-def test_two_claims_never_get_the_same_job(client: TestClient, services: Services, model_file: Path) -> None:
+def test_two_claims_never_get_the_same_job(client: TestClient, services: ProjectServices, model_file: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     made = [start(client, model_file, seed=seed) for seed in range(8)]
@@ -265,7 +269,9 @@ def test_two_claims_never_get_the_same_job(client: TestClient, services: Service
     assert sorted(job_id for job_id in found if job_id) == made
 
 
-def test_records_go_out_and_come_in(client: TestClient, services: Services, model_file: Path, tmp_path: Path) -> None:
+def test_records_go_out_and_come_in(
+    client: TestClient, services: ProjectServices, model_file: Path, tmp_path: Path
+) -> None:
     fingerprint = host_target().fingerprint
     store = DatabaseRecordStore(services.database, start(client, model_file))
     store.add_workload(workload(1))
@@ -298,7 +304,7 @@ def test_records_go_out_and_come_in(client: TestClient, services: Services, mode
         ("orphan", "records_invalid"),
     ],
 )
-def test_bad_records_store_nothing(client: TestClient, services: Services, line: str, code: str) -> None:
+def test_bad_records_store_nothing(client: TestClient, services: ProjectServices, line: str, code: str) -> None:
     good = {
         "kind": "record",
         "workload": "workload-1",

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from service import preflight
 from service.errors import Invalid, NotFound
-from service.services import Services
+from service.services import ProjectServices
 from service.settings import Settings
 from tests import models
-from tests.service.conftest import upload
+from tests.service.conftest import services_of, upload
 from tests.signed_in import TestClient
 from tuner.errors import ModelError
 from tuner.targets import TargetSpec, host_target
@@ -24,12 +25,12 @@ def child(script: str) -> tuple[str, ...]:
     return (sys.executable, "-c", script)
 
 
-def check(services: Services, model_id: str, script: str) -> dict[str, object]:
+def check(services: ProjectServices, model_id: str, script: str) -> dict[str, object]:
     report = preflight.check(services, model_id, target="host", input_shapes={"x": [1, 2]}, command=child(script))
     return report.model_dump()
 
 
-def test_the_report_is_passed_on(client: TestClient, services: Services, model_file: Path) -> None:
+def test_the_report_is_passed_on(client: TestClient, services: ProjectServices, model_file: Path) -> None:
     model_id = upload(client, model_file)
     report = check(services, model_id, "import sys, json; print('noise'); print(json.dumps({'args': sys.argv[2:]}))")
     option, target, *shapes = report["args"]
@@ -38,7 +39,7 @@ def test_the_report_is_passed_on(client: TestClient, services: Services, model_f
     assert report["model_id"] == model_id
 
 
-def test_the_tuners_error_is_passed_on(client: TestClient, services: Services, model_file: Path) -> None:
+def test_the_tuners_error_is_passed_on(client: TestClient, services: ProjectServices, model_file: Path) -> None:
     told = {"code": "missing_dimensions", "message": "m", "hint": "h", "details": {"dimensions": ["x[0]"]}}
     with pytest.raises(ModelError) as caught:
         check(services, upload(client, model_file), f"import json; print(json.dumps({{'error': {told!r}}})); exit(1)")
@@ -49,26 +50,20 @@ def test_the_tuners_error_is_passed_on(client: TestClient, services: Services, m
     "script",
     ["import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "raise RuntimeError", "print('nothing useful')"],
 )
-def test_a_crash_is_an_answer(client: TestClient, services: Services, model_file: Path, script: str) -> None:
+def test_a_crash_is_an_answer(client: TestClient, services: ProjectServices, model_file: Path, script: str) -> None:
     with pytest.raises(ModelError) as caught:
         check(services, upload(client, model_file), script)
     assert caught.value.code == "compiler_crashed"
 
 
-def test_a_greedy_child_is_held_back(client: TestClient, services: Services, model_file: Path) -> None:
+def test_a_greedy_child_is_held_back(client: TestClient, services: ProjectServices, model_file: Path) -> None:
     with pytest.raises(ModelError) as caught:
         check(services, upload(client, model_file), "bytearray(64 * 2**30)")
     assert "MemoryError" in str(caught.value.details["stderr"])
 
 
 def test_a_slow_child_is_ended_with_its_children(client: TestClient, model_file: Path, settings: Settings) -> None:
-    services = client.app.state.services  # type: ignore[attr-defined]
-    hasty = Services(
-        settings=settings.model_copy(update={"check_timeout_s": 1.0}),
-        database=services.database,
-        blobs=services.blobs,
-        engine=None,
-    )
+    hasty = replace(services_of(client), settings=settings.model_copy(update={"check_timeout_s": 1.0}))
     script = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
     started = time.monotonic()
     with pytest.raises(Invalid) as caught:
@@ -77,7 +72,9 @@ def test_a_slow_child_is_ended_with_its_children(client: TestClient, model_file:
     assert time.monotonic() - started < 15
 
 
-def test_unknown_models_and_targets_start_nothing(client: TestClient, services: Services, model_file: Path) -> None:
+def test_unknown_models_and_targets_start_nothing(
+    client: TestClient, services: ProjectServices, model_file: Path
+) -> None:
     with pytest.raises(NotFound):
         check(services, "0" * 64, "raise SystemExit")
     answer = client.post(f"/api/v1/models/{upload(client, model_file)}/check", json={"target": "toaster"})

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from service.access.principal import DEFAULT_PROJECT
 from service.database import Database
 from service.queries.records import count_records
 from service.queries.trials import list_trials
@@ -109,7 +110,7 @@ def test_what_was_added_survives_its_process(database: Database) -> None:
     store.add_workload(workload(1))
     store.add([record(1), record(2)])
     again = Database(database.url)
-    assert DatabaseRecordStore(again, "j").own() == [record(1), record(2)]
+    assert DatabaseRecordStore(again.of_project(DEFAULT_PROJECT), "j").own() == [record(1), record(2)]
     again.close()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.services import Services
+from service.services import ProjectServices
 from service.stores import JobReporter
 from tests.acceptance import seed
 from tests.service.conftest import start
@@ -18,7 +18,7 @@ ORIGIN = {"origin": "http://localhost"}
 
 
 @pytest.fixture
-def filled(client: TestClient, services: Services, model_file: Path) -> TestClient:
+def filled(client: TestClient, services: ProjectServices, model_file: Path) -> TestClient:
     """With 240 trials of one job."""
     job_id = start(client, model_file, trials=240)
     assert claimed(services.database) == job_id

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from service.database.tables import Job
 from service.queries.jobs import get_job
-from service.services import Services
+from service.services import ProjectServices
 from service.stores import JobReporter
 from service.stores.steps import MOST_STEPS, add_step
 from tests.acceptance import seed
@@ -36,7 +36,7 @@ def test_steps_are_improvements_and_stay_few() -> None:
 
 
 def test_a_job_carries_its_convergence_also_over_a_resume(
-    client: TestClient, services: Services, model_file: Path
+    client: TestClient, services: ProjectServices, model_file: Path
 ) -> None:
     job_id = start(client, model_file)
     assert "sparkline" not in client.get("/").text
@@ -55,7 +55,7 @@ def test_a_job_carries_its_convergence_also_over_a_resume(
 
 
 def test_tasks_are_set_against_the_roofline_and_the_function_without_a_schedule(
-    client: TestClient, services: Services, model_file: Path
+    client: TestClient, services: ProjectServices, model_file: Path
 ) -> None:
     job_id = start(client, model_file)
     reporter = JobReporter(services.database, job_id)

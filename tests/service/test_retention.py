@@ -15,7 +15,7 @@ from service.ids import new_id
 from service.retention.cleaning import KEPT_VERSIONS, delete_outdated, find_outdated
 from service.retention.keeper import RetentionKeeper
 from service.retention.rule import get_retention_days, set_retention_days
-from service.services import Services
+from service.services import ProjectServices
 from service.stores import JobReporter
 from tests import models
 from tests.acceptance import seed
@@ -26,7 +26,9 @@ ORIGIN = {"origin": "http://localhost"}
 OLD = timedelta(days=40)
 
 
-def end(services: Services, model_id: str, *, days_ago: int, state: str = "succeeded", target: str = "host") -> str:
+def end(
+    services: ProjectServices, model_id: str, *, days_ago: int, state: str = "succeeded", target: str = "host"
+) -> str:
     """A job that ended so long ago, with a bundle of its own."""
     job_id = new_id()
     ended = now() - timedelta(days=days_ago)
@@ -59,19 +61,21 @@ def end(services: Services, model_id: str, *, days_ago: int, state: str = "succe
     return job_id
 
 
-def age(services: Services) -> None:
+def age(services: ProjectServices) -> None:
     """All models, samples and cost models were stored 40 days ago."""
     with services.database.write() as session:
         for table in (Model, Samples, CostModel):
             session.execute(update(table).values(created_at=now() - OLD))
 
 
-def kept_jobs(services: Services) -> set[str]:
+def kept_jobs(services: ProjectServices) -> set[str]:
     with services.database.read() as session:
         return set(session.scalars(select(Job.id)))
 
 
-def test_old_jobs_go_and_the_newest_bundle_stays(client: TestClient, services: Services, model_file: Path) -> None:
+def test_old_jobs_go_and_the_newest_bundle_stays(
+    client: TestClient, services: ProjectServices, model_file: Path
+) -> None:
     model_id = upload(client, model_file)
     oldest = end(services, model_id, days_ago=60)
     elsewhere = end(services, model_id, days_ago=60, target="raspberry-pi-4")
@@ -91,7 +95,7 @@ def test_old_jobs_go_and_the_newest_bundle_stays(client: TestClient, services: S
     assert delete_outdated(services, 30).count == 0
 
 
-def test_records_outlive_their_jobs(client: TestClient, services: Services, model_file: Path) -> None:
+def test_records_outlive_their_jobs(client: TestClient, services: ProjectServices, model_file: Path) -> None:
     model_id = upload(client, model_file)
     job_id = end(services, model_id, days_ago=60, state="cancelled")
     seed.tune(services, job_id, JobReporter(services.database, job_id), trials=16, total=16)
@@ -100,7 +104,9 @@ def test_records_outlive_their_jobs(client: TestClient, services: Services, mode
         assert len(session.scalars(select(TrialRecord.id).where(TrialRecord.job_id.is_(None))).all()) == 16
 
 
-def test_files_that_no_job_uses_go_with_the_last_job(client: TestClient, services: Services, tmp_path: Path) -> None:
+def test_files_that_no_job_uses_go_with_the_last_job(
+    client: TestClient, services: ProjectServices, tmp_path: Path
+) -> None:
     used, unused = (
         upload(client, models.write(model, tmp_path / name))
         for model, name in ((models.convolutional(), "used.onnx"), (models.perceptron(), "unused.onnx"))
@@ -122,7 +128,7 @@ def test_files_that_no_job_uses_go_with_the_last_job(client: TestClient, service
     assert services.blobs.exists(used)
 
 
-def test_the_newest_versions_of_a_cost_model_stay(services: Services) -> None:
+def test_the_newest_versions_of_a_cost_model_stay(services: ProjectServices) -> None:
     seed.add_cost_models(services)
     age(services)
     with services.database.read() as session:
@@ -136,7 +142,7 @@ def test_the_newest_versions_of_a_cost_model_stay(services: Services) -> None:
             assert services.blobs.exists(model.model_sha256)
 
 
-def test_the_rule_is_kept_by_the_server(client: TestClient, services: Services, model_file: Path) -> None:
+def test_the_rule_is_kept_by_the_server(client: TestClient, services: ProjectServices, model_file: Path) -> None:
     job_id = end(services, upload(client, model_file), days_ago=60, state="failed")
     keeper = RetentionKeeper(services)
     keeper.keep()
@@ -162,7 +168,7 @@ def test_days_that_are_none(client: TestClient, days: int) -> None:
         assert answer.json()["code"] == "invalid_retention"
 
 
-def test_over_rest(client: TestClient, services: Services, model_file: Path) -> None:
+def test_over_rest(client: TestClient, services: ProjectServices, model_file: Path) -> None:
     job_id = end(services, upload(client, model_file), days_ago=60, state="failed")
     looked = client.post("/api/v1/storage/clean-up", json={"days": 30, "dry_run": True}).json()
     assert ([job["id"] for job in looked["jobs"]], looked["deleted"]) == ([job_id], False)
@@ -176,7 +182,7 @@ def test_over_rest(client: TestClient, services: Services, model_file: Path) -> 
     assert client.put("/api/v1/storage/retention", json={"days": None}).json()["retention_days"] is None
 
 
-def test_on_the_settings_page(client: TestClient, services: Services, model_file: Path) -> None:
+def test_on_the_settings_page(client: TestClient, services: ProjectServices, model_file: Path) -> None:
     job_id = end(services, upload(client, model_file), days_ago=60, state="failed")
     assert "everything is kept" in client.get("/settings").text
     looked = client.get("/settings?days=30").text

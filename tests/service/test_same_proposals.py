@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from service.access.principal import DEFAULT_PROJECT
 from service.blobs import BlobStore
 from service.blobs.bucket import BucketBlobStore
 from service.database import Database
@@ -79,7 +80,7 @@ def test_two_jobs_propose_what_they_propose_in_memory(
         url: str = request.getfixturevalue("bucket")
         blobs = BucketBlobStore(tmp_path / "copies", url=url, cache_bytes=10**9)
     try:
-        kept = proposals(in_a_database(database, blobs), tmp_path)
+        kept = proposals(in_a_database(database.of_project(DEFAULT_PROJECT), blobs), tmp_path)
     finally:
         database.close()
     assert [len(each) for each in kept] == [TRIALS, TRIALS]

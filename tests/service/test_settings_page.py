@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from service.dashboard.figures import size
-from service.services import Services
+from service.services import ProjectServices
 from service.webhooks.commands import list_deliveries, list_webhooks
 from tests.service.conftest import start
 from tests.signed_in import TestClient
@@ -14,7 +14,7 @@ from tests.signed_in import TestClient
 ORIGIN = {"origin": "http://localhost"}
 
 
-def test_a_webhook_comes_and_goes(client: TestClient, services: Services) -> None:
+def test_a_webhook_comes_and_goes(client: TestClient, services: ProjectServices) -> None:
     assert "None yet." in client.get("/settings").text
     made = client.post("/settings/webhooks", data={"url": " https://ci.example.com/hook "}, headers=ORIGIN)
     assert made.status_code == 200

@@ -14,7 +14,7 @@ from service.jobs import queue
 from service.jobs.commands import cancel_job
 from service.jobs.states import JobState
 from service.queries.jobs import EarlierLimits, earlier_limits
-from service.services import Services
+from service.services import ProjectServices
 from service.settings import Settings
 from tests.service.conftest import start, upload
 from tests.service.tuning import claimed
@@ -108,7 +108,7 @@ def test_the_check_says_how_long_and_between_which_limits(
 
 
 def test_earlier_jobs_of_the_same_model_target_and_shapes_count(
-    client: TestClient, services: Services, model_file: Path
+    client: TestClient, services: ProjectServices, model_file: Path
 ) -> None:
     def finished(state: JobState, limit_bytes: int, *, needed: int | None = None, **body: object) -> None:
         job_id = start(client, model_file, memory_limit_bytes=limit_bytes, **body)
@@ -134,7 +134,7 @@ def test_earlier_jobs_of_the_same_model_target_and_shapes_count(
     assert found(target="riscv64") == found(model_id="0" * 64) == EarlierLimits()
 
 
-def test_tune_again_asks_for_the_same(client: TestClient, services: Services, model_file: Path) -> None:
+def test_tune_again_asks_for_the_same(client: TestClient, services: ProjectServices, model_file: Path) -> None:
     job_id = start(client, model_file, trials=64, time_limit_s=90.0, memory_limit_bytes=3 * 2**19)
     assert claimed(services.database) == job_id
     assert queue.finish(services.database, job_id, JobState.SUCCEEDED)

@@ -17,7 +17,7 @@ from service.database.tables import Task
 from service.jobs import queue
 from service.jobs.artifacts import Shelf, store_schedules
 from service.jobs.states import JobState
-from service.services import Services
+from service.services import ProjectServices
 from service.stores import JobReporter
 from tests.acceptance import seed
 from tests.service.conftest import start
@@ -115,7 +115,7 @@ def test_the_difference_has_every_line_of_both() -> None:
 
 
 @pytest.fixture
-def job(client: TestClient, services: Services, model_file: Path) -> str:
+def job(client: TestClient, services: ProjectServices, model_file: Path) -> str:
     """A running job with 64 trials."""
     job_id = start(client, model_file, trials=64)
     assert claimed(services.database) == job_id
@@ -129,7 +129,9 @@ def show(client: TestClient, job_id: str, task: str = "task0", *, status: int = 
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.text))
 
 
-def test_a_finished_job_shows_loops_buffers_scripts_and_knobs(client: TestClient, services: Services, job: str) -> None:
+def test_a_finished_job_shows_loops_buffers_scripts_and_knobs(
+    client: TestClient, services: ProjectServices, job: str
+) -> None:
     seed.succeed(services, job, JobReporter(services.database, job), tuned_us=7460.0)
     page = show(client, job)
     assert "Measured: the fastest schedule that passed its check." in page
@@ -146,13 +148,13 @@ def test_a_finished_job_shows_loops_buffers_scripts_and_knobs(client: TestClient
     assert "kept no schedule of this task" in show(client, job, "task3")
 
 
-def test_a_schedule_that_was_not_shipped_is_said_to_be(client: TestClient, services: Services, job: str) -> None:
+def test_a_schedule_that_was_not_shipped_is_said_to_be(client: TestClient, services: ProjectServices, job: str) -> None:
     store_schedules(Shelf(services.database, services.blobs, job, attempt=1), SCHEDULES)
     queue.finish(services.database, job, JobState.SUCCEEDED, outcome="no_improvement")
     assert "The bundle holds the untuned build" in show(client, job)
 
 
-def test_the_schedules_are_an_artifact(client: TestClient, services: Services, job: str) -> None:
+def test_the_schedules_are_an_artifact(client: TestClient, services: ProjectServices, job: str) -> None:
     seed.succeed(services, job, JobReporter(services.database, job), tuned_us=7460.0)
     artifacts = client.get(f"/api/v1/jobs/{job}/artifacts").json()["items"]
     (schedules,) = [each for each in artifacts if each["kind"] == "schedules"]
@@ -160,7 +162,9 @@ def test_the_schedules_are_an_artifact(client: TestClient, services: Services, j
     assert client.get(schedules["download_url"]).json() == {"tasks": SCHEDULES}
 
 
-def test_windows_are_drawn_where_the_task_computes_them(client: TestClient, services: Services, job: str) -> None:
+def test_windows_are_drawn_where_the_task_computes_them(
+    client: TestClient, services: ProjectServices, job: str
+) -> None:
     seed.succeed(services, job, JobReporter(services.database, job), tuned_us=7460.0)
     address = f"/jobs/{job}/tasks/task2"
     assert "<h3>Windows</h3>" not in client.get(address).text
@@ -173,14 +177,14 @@ def test_windows_are_drawn_where_the_task_computes_them(client: TestClient, serv
     assert text.count("Windows of 3 operators in 2 strips") >= 1
 
 
-def test_what_is_missing_is_said(client: TestClient, services: Services, job: str) -> None:
+def test_what_is_missing_is_said(client: TestClient, services: ProjectServices, job: str) -> None:
     assert "Schedules are kept when the job ends" in show(client, job)
     assert "too few to tell knobs apart" in show(client, job, "task9")
     queue.finish(services.database, job, JobState.FAILED, error={"code": "x", "message": "m", "hint": "h"})
     assert "The job failed before any schedule was built." in show(client, job)
 
 
-def test_a_network_that_goes_another_way_says_so(client: TestClient, services: Services, job: str) -> None:
+def test_a_network_that_goes_another_way_says_so(client: TestClient, services: ProjectServices, job: str) -> None:
     uses = {"task2": ("direct", 1), "task3": ("winograd", 50)}
     with services.database.write() as session:
         for key, (way, count) in uses.items():

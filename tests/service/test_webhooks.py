@@ -19,7 +19,7 @@ from service.database.base import now
 from service.database.tables import WebhookDelivery
 from service.jobs import queue
 from service.jobs.states import JobState
-from service.services import Services
+from service.services import ProjectServices
 from service.webhooks.addresses import Reach
 from service.webhooks.sender import RETRY_AFTER_S, WebhookSender
 from service.webhooks.signature import HEADER, is_signed, signature
@@ -83,7 +83,7 @@ def deliveries(client: TestClient, webhook: dict[str, Any]) -> list[dict[str, An
     return items
 
 
-def send(services: Services) -> int:
+def send(services: ProjectServices) -> int:
     """What the sender's thread does every second; nothing has to be waited for."""
     with services.database.write() as session:
         due = update(WebhookDelivery).where(WebhookDelivery.state == "pending")
@@ -111,7 +111,7 @@ def test_the_end_of_a_job_is_told(fake: Served, receiver: Receiver, model_file: 
 
 @pytest.mark.parametrize("state", [JobState.FAILED, JobState.CANCELLED])
 def test_every_end_is_told_once(
-    client: TestClient, services: Services, receiver: Receiver, model_file: Path, state: JobState
+    client: TestClient, services: ProjectServices, receiver: Receiver, model_file: Path, state: JobState
 ) -> None:
     webhook = add(client, receiver.url)
     job_id = start(client, model_file)
@@ -127,7 +127,7 @@ def test_every_end_is_told_once(
 
 
 def test_what_fails_is_tried_again_and_given_up_in_the_end(
-    client: TestClient, services: Services, receiver: Receiver
+    client: TestClient, services: ProjectServices, receiver: Receiver
 ) -> None:
     webhook = add(client, receiver.url)
     assert client.post(f"/api/v1/webhooks/{webhook['id']}/test").status_code == 202
@@ -158,7 +158,7 @@ def test_what_fails_is_tried_again_and_given_up_in_the_end(
 
 
 def test_a_removed_webhook_is_told_nothing(
-    client: TestClient, services: Services, receiver: Receiver, model_file: Path
+    client: TestClient, services: ProjectServices, receiver: Receiver, model_file: Path
 ) -> None:
     webhook = add(client, receiver.url)
     queue.request_cancel(services.database, start(client, model_file))
@@ -174,7 +174,7 @@ def test_a_removed_webhook_is_told_nothing(
 
 
 def test_a_deleted_job_takes_its_messages_with_it(
-    client: TestClient, services: Services, receiver: Receiver, model_file: Path
+    client: TestClient, services: ProjectServices, receiver: Receiver, model_file: Path
 ) -> None:
     webhook = add(client, receiver.url)
     job_id = start(client, model_file)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from service.database import Database
+from sqlalchemy import select
+
+from service.database import Database, ProjectDatabase
 from service.database.tables import Job, Model
 from service.jobs import queue
 from tests.service.trials import FINGERPRINT, record, workload
@@ -16,10 +18,10 @@ def claimed(database: Database) -> str | None:
     return claim.job_id if claim else None
 
 
-def add_job(database: Database, job_id: str) -> str:
+def add_job(database: ProjectDatabase, job_id: str) -> str:
     """The id of a new job for a model of its own making."""
     with database.write() as session:
-        if session.get(Model, "0" * 64) is None:
+        if session.scalar(select(Model)) is None:
             session.add(Model(id="0" * 64, name="m", filename="m.onnx", size_bytes=1))
             session.flush()
         session.add(

@@ -12,7 +12,9 @@ import pytest
 from service.access.scopes import AccessScope
 from service.access.tokens import create_token
 from service.api.schemas import TokenCreate
-from service.services import Services
+from service.ids import new_id
+from service.services import ProjectServices
+from tests.service.conftest import services_of
 from tests.signed_in import TestClient
 
 Tokens = Callable[..., dict[str, str]]
@@ -21,7 +23,7 @@ ORIGIN = {"origin": "http://localhost"}
 
 
 @pytest.fixture
-def token(services: Services) -> Tokens:
+def token(services: ProjectServices) -> Tokens:
     """The header of a new token."""
 
     def make(scope: str = "admin", *, name: str | None = None, expires_in_s: float | None = None) -> dict[str, str]:
@@ -29,6 +31,12 @@ def token(services: Services) -> Tokens:
         return {"Authorization": f"Bearer {create_token(services.database, wanted).token}"}
 
     return make
+
+
+def header_of(client: TestClient, project: str, scope: AccessScope = AccessScope.ADMIN) -> dict[str, str]:
+    """The header of a new token of a project."""
+    wanted = TokenCreate(name=f"{project} {scope.value} {new_id()[-8:]}", scope=scope, project=project)
+    return {"Authorization": f"Bearer {create_token(services_of(client).database, wanted).token}"}
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from service.access.principal import Principal
 from service.access.scopes import AccessScope
 from service.database.base import now
 from service.errors import StorageFull
-from service.services import Services
+from service.services import ProjectServices
 from tests.service.access.conftest import HTML, ORIGIN, Tokens, nobody, sign_in
 from tests.service.conftest import start
 from tests.signed_in import TestClient
@@ -64,14 +64,14 @@ def test_it_comes_in_pages(client: TestClient) -> None:
     assert client.get("/api/v1/audit?cursor=x").json()["code"] == "invalid_cursor"
 
 
-def test_times_are_of_the_change(client: TestClient, services: Services) -> None:
+def test_times_are_of_the_change(client: TestClient, services: ProjectServices) -> None:
     client.delete("/api/v1/jobs/x")
     (entry,) = audit.list_audit(services.database).items
     assert timedelta(0) <= now() - entry.at < timedelta(minutes=1)
 
 
 def test_what_cannot_be_noted_is_in_the_servers_log(
-    services: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    services: ProjectServices, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full() -> None:
         raise StorageFull("There is no space left for the database.")

@@ -24,7 +24,7 @@ from tests.service.access.conftest import HTML, ORIGIN, nobody
 from tests.service.access.provider import CLIENT_ID, CLIENT_SECRET, Provider, providing
 from tests.signed_in import TestClient
 
-SCOPES = "admins=admin, ml=submit, *=read"
+SCOPES = "admins=admin, cats=submit@cats, ml=submit, *=read"
 
 
 @pytest.fixture
@@ -97,6 +97,20 @@ def test_the_claim_says_which_scope(browser: TestClient, provider: Provider, gro
     provider.user["groups"] = groups
     assert sign_in(browser).status_code == 303
     assert scope_of(browser) == scope
+
+
+@pytest.mark.parametrize(
+    ("groups", "project"),
+    [(["ml"], "default"), (["cats"], "cats"), (["ml", "cats"], "cats"), (["cats", "admins"], "default")],
+)
+def test_the_claim_says_which_project(
+    client: TestClient, browser: TestClient, provider: Provider, groups: list[str], project: str
+) -> None:
+    provider.user["groups"] = groups
+    sign_in(browser)
+    database = client.app.state.services.database  # type: ignore[attr-defined]
+    (person,) = [token for token in list_tokens(database) if token.kind != "local"]
+    assert person.project == project
 
 
 def test_somebody_is_the_same_whatever_they_are_called_and_has_the_scope_of_now(
@@ -305,6 +319,7 @@ def test_without_a_provider_there_is_nothing(tmp_path: Any) -> None:
         ({"oidc_client_id": None}, "TESSERA_OIDC_CLIENT_ID"),
         ({"oidc_scopes": None}, "TESSERA_OIDC_SCOPES"),
         ({"oidc_scopes": "admins=root"}, "root"),
+        ({"oidc_scopes": "admins=admin@Cats"}, "Cats"),
     ],
     ids=str,
 )

@@ -15,12 +15,12 @@ from service.access.sign_in_links import SignInLinks
 from service.access.tokens import revoke_token
 from service.database.base import now
 from service.database.tables import BrowserSession
-from service.services import Services
+from service.services import ProjectServices
 from tests.service.access.conftest import HTML, ORIGIN, Tokens, cookie_of, nobody, sign_in
 from tests.signed_in import TestClient
 
 
-def test_a_token_opens_a_session(client: TestClient, services: Services, token: Tokens) -> None:
+def test_a_token_opens_a_session(client: TestClient, services: ProjectServices, token: Tokens) -> None:
     with nobody(client) as browser:
         assert browser.get("/", headers=HTML).status_code == 303
         signed = sign_in(browser, token("submit"), next="/models?q=1")
@@ -47,7 +47,7 @@ def test_over_https_the_cookie_never_goes_without(client: TestClient, token: Tok
 
 
 def test_a_planted_id_opens_nothing_and_is_not_taken_over(
-    client: TestClient, services: Services, token: Tokens
+    client: TestClient, services: ProjectServices, token: Tokens
 ) -> None:
     """Session fixation: whoever planted the cookie must not be signed in when its owner signs in."""
     planted = "tsn_" + "A" * 43
@@ -85,7 +85,7 @@ def test_signing_out_ends_the_session_everywhere(client: TestClient, token: Toke
 
 @pytest.mark.parametrize("end", ["revoked", "expired"])
 def test_a_session_ends_with_its_token_and_by_itself(
-    client: TestClient, services: Services, token: Tokens, end: str
+    client: TestClient, services: ProjectServices, token: Tokens, end: str
 ) -> None:
     with nobody(client) as browser:
         sign_in(browser, token("read"))

@@ -27,7 +27,7 @@ from service.database.base import now
 from service.database.tables import AccessToken
 from service.errors import Conflict, NotFound
 from service.ownership import announce, own
-from service.services import Services
+from service.services import ProjectServices
 from service.settings import Settings
 from tests.service.access.conftest import Tokens
 from tests.service.conftest import start, until
@@ -84,7 +84,7 @@ def test_it_is_looked_up_by_its_hash_and_compared_in_constant_time(
     assert Authenticator(database).look_up(Credential.of("session", secret)) is None
 
 
-def test_it_ends_when_it_expires(client: TestClient, services: Services, token: Tokens) -> None:
+def test_it_ends_when_it_expires(client: TestClient, services: ProjectServices, token: Tokens) -> None:
     header = token("read", expires_in_s=3600)
     assert client.get("/api/v1/jobs", headers=header).status_code == 200
     (known,) = [each for each in list_tokens(services.database) if each.name == "read"]
@@ -105,7 +105,7 @@ def test_one_that_is_known_ends_on_time_too(client: TestClient, token: Tokens) -
     until(lambda: client.get("/api/v1/jobs", headers=header).status_code == 401, within_s=5)
 
 
-def test_its_use_is_noted_once_a_minute(client: TestClient, services: Services, token: Tokens) -> None:
+def test_its_use_is_noted_once_a_minute(client: TestClient, services: ProjectServices, token: Tokens) -> None:
     header = token("read")
 
     def used() -> object:
@@ -146,7 +146,7 @@ def following(client: TestClient, job_id: str, header: dict[str, str]) -> Iterat
 
 @pytest.mark.parametrize("how", ["over REST", "by a command", "by its end"])
 def test_an_open_stream_ends_with_its_token(
-    client: TestClient, services: Services, token: Tokens, model_file: Path, how: str
+    client: TestClient, services: ProjectServices, token: Tokens, model_file: Path, how: str
 ) -> None:
     job_id = start(client, model_file)  # it waits for ever: there is no engine
     header = token("read", expires_in_s=1.5 if how == "by its end" else None)
