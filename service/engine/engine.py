@@ -113,7 +113,7 @@ class Engine:
                 break
             running += 1
 
-    def _waiting(self) -> dict[str, str]:
+    def _waiting(self) -> dict[queue.OwnTarget, str]:
         """What jobs of targets that nothing can measure now are waiting for, by target."""
         targets = queue.measured_targets(self._database)
         specs = {name: TargetSpec.from_dict(spec) for name, spec in targets.items()}

@@ -57,7 +57,7 @@ def create_job(services: ProjectServices, request: JobCreate, *, idempotency_key
                 )
             job_id, replayed = known.job_id, True
         else:
-            (job_id,), replayed = _add_jobs(session, services, [request]), False
+            job_id, replayed = _add_job(session, services, request), False
             if idempotency_key is not None:
                 session.add(IdempotencyKey(key=idempotency_key, request_sha256=digest, job_id=job_id))
     if services.engine is not None:
@@ -68,7 +68,7 @@ def create_job(services: ProjectServices, request: JobCreate, *, idempotency_key
 def create_jobs(services: ProjectServices, requests: Sequence[JobCreate]) -> list[str]:
     """Put several jobs into the queue, or none where one of them is refused (see `create_job`); their ids."""
     with services.database.write() as session:
-        job_ids = _add_jobs(session, services, requests)
+        job_ids = [_add_job(session, services, request) for request in requests]
     if services.engine is not None:
         services.engine.wake()
     return job_ids
@@ -102,27 +102,8 @@ def delete_job(services: ProjectServices, job_id: str) -> None:
         shutil.rmtree(services.settings.jobs_dir / job_id)
 
 
-def _add_jobs(session: Session, services: ProjectServices, requests: Sequence[JobCreate]) -> list[str]:
-    """Add jobs to the queue in the transaction of a writer: no other ones can take their places there meanwhile."""
-    _require_places(session, services, len(requests))
-    return [_add_job(session, services, request) for request in requests]
-
-
-def _require_places(session: Session, services: ProjectServices, wanted: int) -> None:
-    """Raises `QueueFull` and `TooManyJobs`."""
-    waiting = select(func.count()).select_from(Job).where(Job.state == JobState.QUEUED.value)
-    queued = session.scalar(waiting, execution_options=OF_ALL_PROJECTS) or 0
-    if queued + wanted > (most := services.settings.max_queued_jobs):
-        raise QueueFull(f"{queued} jobs wait in the queue, and no more than {most} may.")
-    if (allowed := services.settings.max_jobs_per_user) is None:
-        return
-    unfinished = Job.state.not_in([state.value for state in FINAL_STATES])
-    query = select(func.count()).select_from(Job).where(Job.submitted_by == services.user, unfinished)
-    if (own := session.scalar(query) or 0) + wanted > allowed:
-        raise TooManyJobs(f"{own} jobs of {services.user!r} wait or run, and no more than {allowed} may.")
-
-
 def _add_job(session: Session, services: ProjectServices, request: JobCreate) -> str:
+    """Add a job to the queue in the transaction of a writer: no other one can take its place there meanwhile."""
     job = _new_job(request, model_id=find_model(session, request.model_id).id)
     spec = find_spec(session, request.target)
     if request.measure == "device" and services.waiting_for(spec) is not None:
@@ -136,11 +117,26 @@ def _add_job(session: Session, services: ProjectServices, request: JobCreate) ->
             code="samples_not_found",
             hint="Upload the .npz first: POST /api/v1/samples.",
         )
+    _require_place(session, services)
     job.submitted_by = services.user
     session.add(job)
     session.flush()
     session.add(JobEvent(job_id=job.id, kind="state", data={"state": JobState.QUEUED.value}))
     return job.id
+
+
+def _require_place(session: Session, services: ProjectServices) -> None:
+    """Raises `QueueFull` and `TooManyJobs`."""
+    waiting = select(func.count()).select_from(Job).where(Job.state == JobState.QUEUED.value)
+    queued = session.scalar(waiting, execution_options=OF_ALL_PROJECTS) or 0
+    if queued >= (most := services.settings.max_queued_jobs):
+        raise QueueFull(f"{queued} jobs wait in the queue, and no more than {most} may.")
+    if (allowed := services.settings.max_jobs_per_user) is None:
+        return
+    unfinished = Job.state.not_in([state.value for state in FINAL_STATES])
+    query = select(func.count()).select_from(Job).where(Job.submitted_by == services.user, unfinished)
+    if (own := session.scalar(query) or 0) >= allowed:
+        raise TooManyJobs(f"{own} jobs of {services.user!r} wait or run, and no more than {allowed} may.")
 
 
 def _new_job(request: JobCreate, *, model_id: str) -> Job:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select, true, update
+from sqlalchemy import and_, func, or_, select, true, tuple_, update
 from sqlalchemy.orm import Session
 
 from service.database import Database
@@ -50,15 +50,21 @@ class ActiveJob:
     silent_s: float
 
 
-def measured_targets(database: Database) -> dict[str, dict[str, Any]]:
-    """The specifications of the targets that queued jobs are to be measured on, by name."""
-    query = select(Job.target, Job.target_spec).where(Job.state == JobState.QUEUED.value, Job.measure == "device")
+OwnTarget = tuple[str, str]
+"""A project, and the name of a target, which is another one's name in another project."""
+
+
+def measured_targets(database: Database) -> dict[OwnTarget, dict[str, Any]]:
+    """The specifications of the targets that queued jobs are to be measured on."""
+    query = select(Job.project, Job.target, Job.target_spec).where(
+        Job.state == JobState.QUEUED.value, Job.measure == "device"
+    )
     with database.read() as session:
-        return {row.target: row.target_spec for row in session.execute(query)}
+        return {(row.project, row.target): row.target_spec for row in session.execute(query)}
 
 
 def claim_next(
-    database: Database, *, waiting: Mapping[str, str] | None = None, paused: str | None = None
+    database: Database, *, waiting: Mapping[OwnTarget, str] | None = None, paused: str | None = None
 ) -> Claim | None:
     """Take the job whose turn it is (`service.jobs.turns`) of those that may start; None when there is none. One atomic
     statement: nobody else gets it.
@@ -116,15 +122,14 @@ def _tell_that_all_wait(session: Session, reason: str) -> None:
     session.execute(update(Job).where(queued, Job.waiting_for.is_distinct_from(reason)).values(waiting_for=reason))
 
 
-def _tell_what_is_waited_for(session: Session, waiting: Mapping[str, str]) -> None:
+def _tell_what_is_waited_for(session: Session, waiting: Mapping[OwnTarget, str]) -> None:
     queued = Job.state == JobState.QUEUED.value
-    of_those = and_(Job.target.in_(waiting), Job.measure == "device")
+    of_those = and_(tuple_(Job.project, Job.target).in_(list(waiting)), Job.measure == "device")
     session.execute(update(Job).where(queued, Job.waiting_for.is_not(None), ~of_those).values(waiting_for=None))
-    for target, reason in waiting.items():
+    for (project, target), reason in waiting.items():
+        of_target = and_(Job.project == project, Job.target == target, Job.measure == "device")
         session.execute(
-            update(Job)
-            .where(queued, Job.target == target, Job.measure == "device", Job.waiting_for.is_distinct_from(reason))
-            .values(waiting_for=reason)
+            update(Job).where(queued, of_target, Job.waiting_for.is_distinct_from(reason)).values(waiting_for=reason)
         )
 
 

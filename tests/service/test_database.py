@@ -10,22 +10,22 @@ from typing import Any
 
 import psycopg.errors
 import pytest
-from sqlalchemy import JSON, URL, Connection, MetaData, Table, func, inspect, select, text
+from sqlalchemy import JSON, URL, Connection, MetaData, Table, delete, func, inspect, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from service.access.principal import DEFAULT_PROJECT
 from service.blobs import BlobStore
 from service.database import Database, ProjectDatabase
-from service.database.tables import Job, JobEvent, Model, Samples, metadata
+from service.database.tables import AccessToken, Job, JobEvent, Model, Samples, TrialRecord, Webhook, metadata
 from service.database.upgrade import differences, head_revision, migrate, read_revisions, revisions, upgrade
 from service.errors import DatabaseUnavailable, ServiceError, StorageFull
 from service.queries.artifacts import list_artifacts
 from service.queries.jobs import get_job, list_events
 from service.queries.records import count_records
 from service.queries.trials import list_tasks, list_trials
-from service.stores import DatabaseCostModelStore
+from service.stores import DatabaseCostModelStore, DatabaseRecordStore
 from tests.service.postgresql import PostgresqlServer
-from tests.service.tuning import add_job
+from tests.service.tuning import add_job, record, workload
 from tuner.cost_model_store import HeldOutPoint
 
 
@@ -89,6 +89,42 @@ def test_rows_of_the_first_revision_are_kept_up_and_down(database: ProjectDataba
     assert count_records(database, target_fingerprint="") == (1, 0, 1)
     assert [event.kind for event in list_events(database, "j")] == ["log"]
     assert [artifact.filename for artifact in list_artifacts(database, "j")] == ["b.tar.gz"]
+
+
+def test_what_one_project_has_is_kept_up_and_down_and_of_several_nothing_goes_down(database: ProjectDatabase) -> None:
+    store = DatabaseRecordStore(database, add_job(database, "j"))
+    store.add_workload(workload(1))
+    store.add([record(1), record(2)])
+    with database.write() as session:
+        session.execute(delete(TrialRecord).where(TrialRecord.number == 2))
+        session.add(Webhook(id="w", url="https://ci.example.com", secret="s"))
+        session.add(
+            AccessToken(id="t", name="ci", kind="made", scope="read", project="default", secret_sha256="0" * 64)
+        )
+    with database.whole.of_project("other").write() as session:
+        session.add(Samples(id="s", filename="s", size_bytes=1))
+    with (
+        pytest.raises(RuntimeError, match="1 rows of samples are of other projects"),
+        database.change_schema() as found,
+    ):
+        migrate(found, "0012")
+    assert read_revisions(database).at_head
+    with database.whole.write() as session:
+        session.execute(delete(Samples))
+    with database.change_schema() as connection:
+        migrate(connection, "0012")
+        assert connection.execute(text("SELECT name, scope FROM tokens")).all() == [("ci", "read")]
+        assert "project" not in {column["name"] for column in inspect(connection).get_columns("jobs")}
+    assert upgrade(database).at_head
+    assert differences(database) == []
+    assert store.own() == [record(1)]
+    with database.read() as session:
+        assert session.scalars(select(Webhook.id)).all() == ["w"]
+        assert session.scalars(select(AccessToken.project)).all() == ["default"]
+        assert session.execute(select(Job.submitted_by, Job.project)).all() == [("", "default")]
+    store.add([record(3)])
+    with database.read() as session:
+        assert session.scalar(select(func.max(TrialRecord.id)).select_from(TrialRecord)) == 3  # 2 was given already
 
 
 def _insert_a_row_everywhere(connection: Connection) -> None:

@@ -137,6 +137,19 @@ def test_users_take_turns(client: TestClient, model_file: Path) -> None:
         assert claimed(services_of(client).database.whole) == jobs[expected.pop(0)]
 
 
+def test_what_a_target_waits_for_is_of_its_own_project(client: TestClient, model_file: Path) -> None:
+    job_ids = {name: start(client, model_file, header_of(client, name)) for name in ("ours", "theirs")}
+    whole = services_of(client).database.whole
+    assert queue.measured_targets(whole).keys() == {("ours", "host"), ("theirs", "host")}
+    claim = queue.claim_next(whole, waiting={("ours", "host"): "a board"})
+    assert claim is not None
+    assert claim.job_id == job_ids["theirs"]
+    assert queue.claim_next(whole, waiting={("ours", "host"): "a board"}) is None
+    shown = client.get(f"/api/v1/jobs/{job_ids['ours']}", headers=header_of(client, "ours")).json()
+    assert (shown["state"], shown["waiting_for"]) == ("queued", "a board")
+    assert claimed(whole) == job_ids["ours"]
+
+
 def test_one_user_may_have_so_many_unfinished_jobs(settings: Settings, model_file: Path) -> None:
     with TestClient(create_app(settings.model_copy(update={"max_jobs_per_user": 2}), engine=False)) as client:
         ann, ben = header_of(client, "ours"), header_of(client, "ours")
