@@ -19,7 +19,7 @@ from service.database import Database
 from service.database.base import now
 from service.database.tables import Job, JobEvent, TrialRecord, Webhook, WebhookDelivery
 from service.jobs.states import ACTIVE_STATES, FINAL_STATES, JobState, sources_of
-from service.jobs.turns import last_turn
+from service.jobs.turns import LAST_TURN
 
 _FIRST_RETRY_DELAY_S = 0.5
 
@@ -85,7 +85,7 @@ def claim_next(
                 or_(Job.not_before.is_(None), Job.not_before <= now()),
                 Job.waiting_for.is_(None),
             )
-            .order_by(last_turn().nulls_first(), Job.id)
+            .order_by(LAST_TURN.nulls_first(), Job.id)
             .limit(1)
             .scalar_subquery()
         )

@@ -16,12 +16,12 @@ from service.database import Database
 from service.database.tables import Job
 from service.jobs.states import JobState
 
-
-def last_turn() -> ScalarSelect[Any]:
-    """When a job of the same user was started last, in a query of jobs; NULL for nobody's turn yet."""
-    other = aliased(Job)
-    of_same = (other.project == Job.project, other.submitted_by == Job.submitted_by)
-    return select(func.max(other.started_at)).where(*of_same).correlate(Job).scalar_subquery()
+_other = aliased(Job)  # takes longer to make than all that is asked with it
+_of_same_user = (_other.project == Job.project, _other.submitted_by == Job.submitted_by)
+LAST_TURN: ScalarSelect[Any] = (
+    select(func.max(_other.started_at)).where(*_of_same_user).correlate(Job).scalar_subquery()
+)
+"""When a job of the same user was started last, in a query of jobs; NULL where none was."""
 
 
 def queue_positions(database: Database) -> dict[str, int]:
@@ -29,7 +29,7 @@ def queue_positions(database: Database) -> dict[str, int]:
     query = (
         select(Job.id, Job.project, Job.submitted_by)
         .where(Job.state == JobState.QUEUED.value)
-        .order_by(last_turn().nulls_first(), Job.id)
+        .order_by(LAST_TURN.nulls_first(), Job.id)
     )
     users: dict[tuple[str, str], deque[str]] = {}
     with database.read() as session:

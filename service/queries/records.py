@@ -58,8 +58,6 @@ def list_records(
     columns: list[InstrumentedAttribute[Any]] = [
         TrialRecord.id,
         TrialRecord.workload,
-        Workload.name,
-        Workload.flops,
         TrialRecord.job_id,
         TrialRecord.latency_us,
         TrialRecord.spread_us,
@@ -68,22 +66,21 @@ def list_records(
         TrialRecord.knobs,
         TrialRecord.created_at,
     ]
-    query = (
-        select(*columns)
-        .join(Workload, Workload.key == TrialRecord.workload)
-        .where(TrialRecord.target_fingerprint == target_fingerprint)
-        .order_by(TrialRecord.id.desc())
-    )
+    query = select(*columns).where(TrialRecord.target_fingerprint == target_fingerprint)
     if search:
-        query = query.where(Workload.name.icontains(search, autoescape=True))
+        named = select(Workload.key).where(Workload.name.icontains(search, autoescape=True))
+        query = query.where(TrialRecord.workload.in_(named))
     if which is Which.FAILED:
         query = query.where(TrialRecord.failure.is_not(None))
     elif which is Which.FASTEST:
         query = query.where(TrialRecord.id.in_(_fastest(target_fingerprint)))
     if cursor:
         query = query.where(TrialRecord.id < decode_cursor(cursor, int)[0])
+    # Names are looked up for the page alone: joined before, SQLite would read the records of all workloads, and sort.
+    page = query.order_by(TrialRecord.id.desc()).limit(limit + 1).subquery()
+    shown = select(page, Workload.name, Workload.flops).join(Workload, Workload.key == page.c.workload)
     with database.read() as session:
-        rows = [ShownRecord(**row) for row in session.execute(query.limit(limit + 1)).mappings()]
+        rows = [ShownRecord(**row) for row in session.execute(shown.order_by(page.c.id.desc())).mappings()]
     items = rows[:limit]
     return Page(items=items, next_cursor=encode_cursor(items[-1].id) if len(rows) > limit else None)
 
