@@ -24,6 +24,7 @@ from service.services import ProjectServices
 from service.settings import Settings
 from service.stores import DatabaseCostModelStore, DatabaseRecordStore
 from service.webhooks import commands as webhooks
+from service.webhooks.addresses import Reach
 from service.webhooks.sender import WebhookSender
 from tests import models
 from tests.service.access.conftest import HTML, header_of
@@ -191,14 +192,14 @@ def test_one_project_may_store_so_much(settings: Settings, model_file: Path, tmp
 
 
 def test_webhooks_are_told_of_their_own_projects_jobs(client: TestClient, model_file: Path) -> None:
-    import httpx2
-
-    with receiving() as ours, receiving() as theirs, httpx2.Client(trust_env=False) as http:
+    with receiving() as ours, receiving() as theirs:
         for name, receiver in (("ours", ours), ("theirs", theirs)):
-            webhooks.create_webhook(services_of(client, name).database, WebhookCreate(url=receiver.url))
+            services = services_of(client, name)
+            webhooks.create_webhook(services.database, WebhookCreate(url=receiver.url), reach=Reach(services.settings))
         job_id = start(client, model_file, header_of(client, "ours"))
         queue.request_cancel(services_of(client).database.whole, job_id)
-        assert WebhookSender(services_of(client).database.whole).send_due(http) == 1
+        services = services_of(client)
+        assert WebhookSender(services.database.whole, Reach(services.settings)).send_due() == 1
         assert [told["job"]["id"] for told, _, _ in ours.got] == [job_id]
         assert theirs.got == []
 

@@ -272,7 +272,7 @@ def test_a_refused_address_is_told_with_the_message(client: TestClient, names: t
     webhook = client.post("/api/v1/webhooks", json={"url": "http://inside.test/hook"}).json()
     client.post(f"/api/v1/webhooks/{webhook['id']}/test")
     services = services_of(client)
-    assert WebhookSender(services.database, Reach(services.settings)).send_due() == 1
+    assert WebhookSender(services.database.whole, Reach(services.settings)).send_due() == 1
     (told,) = client.get(f"/api/v1/webhooks/{webhook['id']}/deliveries").json()["items"]
     assert (told["state"], told["attempts"]) == ("pending", 1)
     assert told["error"] == "inside.test is 10.0.0.1: in no network of TESSERA_WEBHOOK_NETWORKS"

@@ -88,7 +88,7 @@ def send(services: ProjectServices) -> int:
     with services.database.write() as session:
         due = update(WebhookDelivery).where(WebhookDelivery.state == "pending")
         session.execute(due.values(due_at=now() - timedelta(seconds=1)))
-    return WebhookSender(services.database, Reach(services.settings)).send_due()
+    return WebhookSender(services.database.whole, Reach(services.settings)).send_due()
 
 
 def test_the_end_of_a_job_is_told(fake: Served, receiver: Receiver, model_file: Path) -> None:

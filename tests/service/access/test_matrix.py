@@ -29,6 +29,7 @@ from service.jobs.commands import create_job
 from service.queries.targets import all_targets
 from service.services import ProjectServices
 from service.stores import DatabaseCostModelStore, JobReporter
+from service.webhooks.addresses import Reach
 from service.webhooks.commands import create_webhook, try_webhook
 from tests import models
 from tests.acceptance import seed
@@ -111,7 +112,8 @@ def furnish(client: TestClient, project: str, folder: Path, *, number: int = 0) 
     reporter = JobReporter(services.database, job_id)
     seed.tune(services, job_id, reporter, trials=16, total=16)
     seed.succeed(services, job_id, reporter, tuned_us=7460.0)
-    webhook = create_webhook(services.database, WebhookCreate(url=f"https://{SECRET}.example/hook"))
+    hook = WebhookCreate(url=f"https://{SECRET}.example/hook")
+    webhook = create_webhook(services.database, hook, reach=Reach(services.settings))
     try_webhook(services.database, webhook.id)
     with services.database.read() as session:
         artifact = session.scalar(select(Artifact.id).where(Artifact.job_id == job_id, Artifact.kind == "bundle"))
