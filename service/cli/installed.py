@@ -23,6 +23,7 @@ SERVER_MODULES = (
     "fastapi",
     "fastapi_problem",
     "jinja2",
+    "joserfc",
     "markupsafe",
     "netron",
     "prometheus_client",

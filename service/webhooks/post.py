@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import anyio
 import httpx2
+from anyio.from_thread import start_blocking_portal
 
 from service.webhooks.addresses import Reach
 
@@ -24,7 +25,8 @@ def post(
     target = httpx2.URL(url)
     port = target.port or (443 if target.scheme == "https" else 80)
     addresses = reach.addresses_of(target.raw_host.decode("ascii"), port)
-    return anyio.run(_post, target, addresses, body, headers, tls, within_s)
+    with start_blocking_portal() as portal:  # a loop of its own, whatever runs in this thread
+        return portal.call(_post, target, addresses, body, headers, tls, within_s)
 
 
 async def _post(
