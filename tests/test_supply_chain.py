@@ -7,7 +7,6 @@ import json
 import re
 import socket
 import subprocess
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +16,7 @@ from typing import Any, Protocol
 import pytest
 
 from service import __version__
+from tests.serving import serving
 from tests.test_project import ROOT, pins
 
 
@@ -60,14 +60,8 @@ def advisories(known: Mapping[str, str]) -> Iterator[Sequence[str]]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with serving(server):
         yield osv_at(server.server_port)
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def osv_at(port: int) -> Sequence[str]:

@@ -25,6 +25,7 @@ from service.webhooks.addresses import AddressRefused, Reach
 from service.webhooks.post import post
 from service.webhooks.sender import WebhookSender
 from tests.service.conftest import services_of
+from tests.serving import serving
 from tests.signed_in import TestClient
 
 INTERNET = ["1.1.1.1", "93.184.216.34", "2606:4700:4700::1111"]
@@ -140,14 +141,8 @@ def listening(answer: bytes, tls: ssl.SSLContext | None = None) -> Iterator[tupl
     server = Server(("127.0.0.1", 0), Handler)
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with serving(server):
         yield server.server_port, got
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def tell(url: str, *, tls: ssl.SSLContext | None = None, within_s: float = 10.0, **settings: Any) -> int:
