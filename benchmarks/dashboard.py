@@ -31,9 +31,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.rows import provenance
 from service.access.principal import DEFAULT_PROJECT
-from service.api.schemas import JobCreate
 from service.app import create_app
 from service.jobs.commands import create_job
+from service.schemas.jobs import JobCreate
 from service.services import Services
 from service.settings import Settings
 from service.stores import JobReporter

@@ -39,8 +39,8 @@ from benchmarks.command_line import environment
 from benchmarks.networks import NETWORKS, write_network
 from benchmarks.rows import Row, provenance
 from service.access.local_token import read_local_token
-from service.api.schemas import JobSchema
 from service.client import Client, RequestFailed, ServerUnreachable
+from service.schemas.jobs import JobSchema
 from service.settings import Settings
 
 _MARK = "ENDURANCE_RUN"

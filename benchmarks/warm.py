@@ -41,9 +41,9 @@ from benchmarks.command_line import Tuned, TuningFailed, tune
 from benchmarks.networks import chosen_networks, write_network
 from benchmarks.rows import Row, measure_missing, provenance
 from service.access.principal import DEFAULT_PROJECT
-from service.api.schemas import EventSchema
 from service.database import Database
 from service.queries.jobs import list_events
+from service.schemas.events import EventSchema
 from service.settings import Settings
 from tuner.compare import Contender, Latency, compare
 

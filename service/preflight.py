@@ -21,12 +21,12 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
-from service.api.schemas import CheckReport
 from service.engine.processes import JOB_VARIABLE, end_job_processes, python_module, start_time
 from service.errors import Invalid, SandboxRequired, ServiceError
 from service.ids import new_id
 from service.queries.models import get_model
 from service.queries.targets import get_target
+from service.schemas.models import CheckReport
 from service.services import ProjectServices
 from service.settings import Settings
 from tuner.errors import ModelError, SandboxUnavailable

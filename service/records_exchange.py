@@ -15,11 +15,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from sqlalchemy import select
 
-from service.api.schemas import RecordsImported
 from service.database import ProjectDatabase
 from service.database.tables import TrialRecord, Workload
 from service.errors import Invalid
 from service.queries.targets import all_targets, get_target
+from service.schemas.cost_models import RecordsImported
 from service.stores.adding import insert_records
 from service.stores.packing import pack_text, to_row, unpack_features, unpack_text
 from tuner.records import FailureKind, Record

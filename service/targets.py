@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy import select
 
-from service.api.schemas import TargetCreate, TargetSchema
 from service.database.tables import Target
 from service.errors import Conflict, Invalid
 from service.queries.targets import get_target
+from service.schemas.targets import TargetCreate, TargetSchema
 from service.services import ProjectServices
 from tuner.targets import TargetSpec, host_target, list_targets
 

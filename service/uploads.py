@@ -14,13 +14,13 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from service.api.schemas import ModelSchema, SamplesSchema
 from service.blobs import BlobWriter
 from service.database.tables import Job, Model, Samples
 from service.errors import Conflict, Invalid, ProjectFull, TooLarge
 from service.onnx_sniff import OnnxSummary, sniff
 from service.queries.models import find_model, get_model
 from service.references import delete_unreferenced
+from service.schemas.models import ModelSchema, SamplesSchema
 from service.services import ProjectServices
 
 _BUFFER_BYTES = 1024**2

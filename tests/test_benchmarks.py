@@ -20,7 +20,7 @@ from benchmarks.networks import NETWORKS, chosen_networks
 from benchmarks.peak import gflops
 from benchmarks.pinning import on_cores
 from benchmarks.rows import keep_row, provenance, read_rows
-from service.api.schemas import EventSchema
+from service.schemas.events import EventSchema
 from tuner.compare import Contender, compare
 from tuner.frontend.tensors import TensorSpec
 from tuner.targets import host_target

@@ -8,11 +8,12 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.access.principal import Principal
-from service.api.schemas import AuditEntrySchema, Page
 from service.database import Database
 from service.database.tables import AuditEntry
 from service.errors import ServiceError
 from service.paging import DEFAULT_LIMIT, decode_cursor, encode_cursor
+from service.schemas.access import AuditEntrySchema
+from service.schemas.pages import Page
 
 _log = logging.getLogger("tessera")
 

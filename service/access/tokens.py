@@ -17,12 +17,12 @@ from sqlalchemy.orm import Session
 
 from service.access.principal import DEFAULT_PROJECT, sha256_of
 from service.access.scopes import AccessScope
-from service.api.schemas import TokenCreate, TokenCreated, TokenSchema
 from service.database import Database
 from service.database.base import now
 from service.database.tables import AccessToken
 from service.errors import Conflict, NotFound, ServiceError
 from service.ids import new_id
+from service.schemas.access import TokenCreate, TokenCreated, TokenSchema
 
 Kind = Literal["made", "local", "bootstrap"]
 PREFIX = "tss_"

@@ -12,8 +12,9 @@ from service.access.refusals import SIGN_IN
 from service.access.sign_in_links import LIFETIME_S
 from service.api.codes import problem_responses
 from service.api.dependencies import DEFAULT_PAGE, AccessDep, Cursor, Limit, PrincipalDep, ServicesDep, TokenId
-from service.api.schemas import AuditEntrySchema, Page, SignInLink, TokenCreate, TokenCreated, TokenSchema
 from service.database.base import now
+from service.schemas.access import AuditEntrySchema, SignInLink, TokenCreate, TokenCreated, TokenSchema
+from service.schemas.pages import Page
 
 router = APIRouter(tags=["access"])
 

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Request, Response
 from service.api.codes import problem_responses
 from service.api.dependencies import ArtifactId, ServicesDep
 from service.api.files import StoredFile, file_responses
-from service.api.schemas import ArtifactSchema, SigningKeySchema
 from service.errors import StorageUnavailable
 from service.queries import artifacts as queries
+from service.schemas.artifacts import ArtifactSchema, SigningKeySchema
 from service.signing import public_key
 
 router = APIRouter(tags=["artifacts"])

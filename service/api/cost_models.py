@@ -8,9 +8,10 @@ from fastapi import APIRouter, Path
 
 from service.api.codes import problem_responses
 from service.api.dependencies import ServicesDep, TargetKey
-from service.api.schemas import CostModelDetail, CostModelSchema, Page
 from service.cost_models import restore_version
 from service.queries import cost_models as queries
+from service.schemas.cost_models import CostModelDetail, CostModelSchema
+from service.schemas.pages import Page
 
 router = APIRouter(tags=["cost models"])
 

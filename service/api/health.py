@@ -12,11 +12,11 @@ from sqlalchemy import func, select
 
 from service.access.scopes import AccessScope
 from service.api.dependencies import PrincipalDep, ServerDep, ServicesDep
-from service.api.schemas import Health, Ready, ReadyCheck
 from service.database.tables import Artifact, Model, RecordCount
 from service.database.upgrade import read_revisions
 from service.disk_guard import shortage
 from service.queries.jobs import count_jobs
+from service.schemas.health import Health, Ready, ReadyCheck
 from service.services import Services
 from tuner.sandbox.strength import strength
 

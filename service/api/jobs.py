@@ -26,20 +26,15 @@ from service.api.dependencies import (
 )
 from service.api.event_feed import POLL_S, EventFeed, sse
 from service.api.files import StoredFile, file_responses
-from service.api.schemas import (
-    ArtifactSchema,
-    Front,
-    JobCreate,
-    JobSchema,
-    LogLine,
-    Page,
-    TaskSchema,
-    TrialSchema,
-)
 from service.errors import QueueFull, StorageUnavailable, TooManyJobs
 from service.jobs import commands
 from service.jobs.states import FINAL_STATES, JobState
 from service.queries import artifacts, jobs, trials
+from service.schemas.artifacts import ArtifactSchema, Front
+from service.schemas.events import LogLine
+from service.schemas.jobs import JobCreate, JobSchema
+from service.schemas.pages import Page
+from service.schemas.tasks import TaskSchema, TrialSchema
 from service.services import ProjectServices
 from tuner.errors import TargetError
 

@@ -13,7 +13,6 @@ from service import preflight, uploads
 from service.api.codes import problem_responses
 from service.api.dependencies import DEFAULT_PAGE, Cursor, Limit, ModelId, ServicesDep
 from service.api.files import StoredFile, file_responses
-from service.api.schemas import CheckReport, CheckRequest, ModelSchema, Page, SamplesSchema
 from service.disk_guard import require_space
 from service.errors import (
     Invalid,
@@ -26,6 +25,8 @@ from service.errors import (
 )
 from service.preflight import Busy
 from service.queries import models as queries
+from service.schemas.models import CheckReport, CheckRequest, ModelSchema, SamplesSchema
+from service.schemas.pages import Page
 from service.settings import Settings
 from tuner.errors import MissingDimensions, ModelError, UnsupportedOperators
 

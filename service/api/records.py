@@ -11,9 +11,9 @@ from starlette.concurrency import run_in_threadpool
 from service import records_exchange
 from service.api.codes import problem_responses
 from service.api.dependencies import ServicesDep
-from service.api.schemas import RecordsImported
 from service.disk_guard import require_space
 from service.errors import Invalid, TooLarge
+from service.schemas.cost_models import RecordsImported
 
 router = APIRouter(tags=["records"])
 

@@ -6,10 +6,10 @@ from fastapi import APIRouter
 
 from service.api.codes import problem_responses
 from service.api.dependencies import ServicesDep
-from service.api.schemas import CleanUp, CleanUpReport, KeptSchema, OutdatedSchema, Retention, StorageSchema
 from service.queries.storage import storage_use
 from service.retention.cleaning import Outdated, delete_outdated, find_outdated
 from service.retention.rule import get_retention_days, set_retention_days
+from service.schemas.storage import CleanUp, CleanUpReport, KeptSchema, OutdatedSchema, Retention, StorageSchema
 from service.services import ProjectServices
 
 router = APIRouter(tags=["storage"])

@@ -7,8 +7,9 @@ from fastapi import APIRouter, Response
 from service import targets as commands
 from service.api.codes import problem_responses
 from service.api.dependencies import ServicesDep, TargetName
-from service.api.schemas import DeviceSchema, Page, TargetCreate, TargetSchema
 from service.queries import targets as queries
+from service.schemas.pages import Page
+from service.schemas.targets import DeviceSchema, TargetCreate, TargetSchema
 
 router = APIRouter(tags=["targets"])
 

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Response
 
 from service.api.codes import problem_responses
 from service.api.dependencies import DEFAULT_PAGE, Cursor, Limit, ServicesDep, WebhookId
-from service.api.schemas import Page, WebhookCreate, WebhookCreated, WebhookDeliverySchema, WebhookSchema
+from service.schemas.pages import Page
+from service.schemas.webhooks import WebhookCreate, WebhookCreated, WebhookDeliverySchema, WebhookSchema
 from service.webhooks import commands
 from service.webhooks.addresses import Reach
 

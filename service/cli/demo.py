@@ -16,8 +16,8 @@ from service.cli.values import show_duration, show_us
 from service.errors import ServiceError
 
 if TYPE_CHECKING:
-    from service.api.schemas import JobSchema
     from service.client import Client
+    from service.schemas.jobs import JobSchema
 
 _EXAMPLES = Path(__file__).parents[2] / "examples"
 _DATA_DIR = Path(".tessera/demo")
@@ -54,9 +54,9 @@ def demo(
 
 
 def _tune(client: Client, model: Path, images: Path, *, trials: int, seed: int, out: Path) -> tuple[JobSchema, Path]:
-    from service.api.schemas import JobCreate
     from service.cli.digits import write_samples
     from service.cli.tune import download_bundle, run_job
+    from service.schemas.jobs import JobCreate
 
     uploaded = client.upload_model(model)
     with tempfile.TemporaryDirectory() as temporary:

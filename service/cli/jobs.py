@@ -11,7 +11,7 @@ from service.cli.options import AsJson, DataDir, OutDir, Token, Url, connect, pr
 from service.cli.values import show_duration, show_us
 
 if TYPE_CHECKING:
-    from service.api.schemas import JobSchema
+    from service.schemas.jobs import JobSchema
 
 app = typer.Typer(help="List, follow and cancel jobs.", no_args_is_help=True)
 JobId = Annotated[str, typer.Argument(help="The job's id.", show_default=False)]

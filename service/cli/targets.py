@@ -15,7 +15,7 @@ from service.dashboard.figures import ago
 from tuner.targets import TargetSpec, find_target, read_targets
 
 if TYPE_CHECKING:
-    from service.api.schemas import TargetSchema
+    from service.schemas.targets import TargetSchema
 
 app = typer.Typer(help="What can be built for.", no_args_is_help=True)
 devices = typer.Typer(help="What can be measured on.", no_args_is_help=True)
@@ -71,7 +71,7 @@ def add(
     data_dir: DataDir = None,
 ) -> None:
     """Add targets of one's own."""
-    from service.api.schemas import TargetCreate
+    from service.schemas.targets import TargetCreate
 
     described = read_targets(existing_file(file).read_text(encoding="utf-8"))
     requests = [TargetCreate.model_validate(_fields(spec)) for spec in described]

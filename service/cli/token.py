@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from service.access.principal import Principal
-    from service.api.schemas import TokenSchema
     from service.database import Database
+    from service.schemas.access import TokenSchema
 
 app = typer.Typer(help="Who may use the server, and for what.", no_args_is_help=True)
 Scope = Literal["read", "submit", "admin"]
@@ -58,8 +58,8 @@ def create(
     from pydantic import ValidationError
 
     from service.access.scopes import AccessScope
-    from service.api.schemas import TokenCreate
     from service.errors import Invalid
+    from service.schemas.access import TokenCreate
 
     expires_in_s = parse_duration_s(expires) if expires is not None else None
     try:

@@ -23,8 +23,8 @@ from service.cli.options import (
 from service.cli.values import InvalidOption, parse_bytes, parse_duration_s, parse_shapes, show_us
 
 if TYPE_CHECKING:
-    from service.api.schemas import JobCreate, JobSchema
     from service.client import Client
+    from service.schemas.jobs import JobCreate, JobSchema
 
 ModelPath = Annotated[Path, typer.Argument(help="An ONNX file.", show_default=False)]
 InputShapes = Annotated[
@@ -76,7 +76,7 @@ def tune(
     data_dir: DataDir = None,
 ) -> None:
     """Tune a model and download its bundle."""
-    from service.api.schemas import JobCreate, Measure
+    from service.schemas.jobs import JobCreate, Measure
 
     existing_file(model)
     if trials is not None and trials < 1:

@@ -13,8 +13,8 @@ from service.cli.values import show_duration, show_us
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from service.api.schemas import JobSchema
     from service.client import Client
+    from service.schemas.jobs import JobSchema
 
 # Plain lines tell of progress this often, so that a log of an hour stays readable.
 _LINE_EVERY_S = 10.0

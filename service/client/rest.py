@@ -6,39 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from service.api.schemas import (
-    ArtifactSchema,
-    AuditEntrySchema,
-    CheckReport,
-    CleanUp,
-    CleanUpReport,
-    CostModelDetail,
-    CostModelSchema,
-    DeviceSchema,
-    Front,
-    JobCreate,
-    JobSchema,
-    LogLine,
-    ModelSchema,
-    RecordsImported,
-    Retention,
-    SamplesSchema,
-    SigningKeySchema,
-    SignInLink,
-    StorageSchema,
-    TargetCreate,
-    TargetSchema,
-    TaskSchema,
-    TokenCreate,
-    TokenCreated,
-    TokenSchema,
-    TrialSchema,
-    WebhookCreate,
-    WebhookCreated,
-    WebhookDeliverySchema,
-    WebhookSchema,
-)
 from service.client.transport import Transport
+from service.schemas.access import AuditEntrySchema, SignInLink, TokenCreate, TokenCreated, TokenSchema
+from service.schemas.artifacts import ArtifactSchema, Front, SigningKeySchema
+from service.schemas.cost_models import CostModelDetail, CostModelSchema, RecordsImported
+from service.schemas.events import LogLine
+from service.schemas.jobs import JobCreate, JobSchema
+from service.schemas.models import CheckReport, ModelSchema, SamplesSchema
+from service.schemas.storage import CleanUp, CleanUpReport, Retention, StorageSchema
+from service.schemas.targets import DeviceSchema, TargetCreate, TargetSchema
+from service.schemas.tasks import TaskSchema, TrialSchema
+from service.schemas.webhooks import WebhookCreate, WebhookCreated, WebhookDeliverySchema, WebhookSchema
 
 
 class Client(Transport):

@@ -21,10 +21,12 @@ from typing import Any, Self
 from anyio.to_thread import run_sync
 
 from service.access.local_token import token_for
-from service.api.schemas import JobCreate, JobSchema, Measure, ModelSchema, TargetSchema
 from service.client.async_rest import AsyncClient
 from service.client.rest import Client
 from service.jobs.states import FINAL_STATES, JobState
+from service.schemas.jobs import JobCreate, JobSchema, Measure
+from service.schemas.models import ModelSchema
+from service.schemas.targets import TargetSchema
 from service.settings import Settings
 from tuner.errors import TesseraError
 

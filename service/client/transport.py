@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 import httpx2
 from pydantic import BaseModel, TypeAdapter
 
-from service.api.schemas import Page
+from service.schemas.pages import Page
 from tuner.errors import TesseraError
 
 _CHUNK_BYTES = 1024**2

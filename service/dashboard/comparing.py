@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from service.api.schemas import JobSchema, TaskSchema
 from service.dashboard.convergence import Step
 from service.dashboard.figures import latency, latency_unit, significant
 from service.dashboard.verdict import Answer, Speed, speed
+from service.schemas.jobs import JobSchema
+from service.schemas.tasks import TaskSchema
 
 LETTERS = "ABCD"
 """What jobs are called beside each other, in figures and curves."""

@@ -7,13 +7,13 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
-from service.api.schemas import CostModelSchema
 from service.cost_models import restore_version
 from service.dashboard import ranking, ranking_pictures
 from service.dashboard.pages import PageRoute, render, services_of
 from service.errors import NotFound
 from service.queries.cost_models import get_cost_model
 from service.queries.targets import all_targets
+from service.schemas.cost_models import CostModelSchema
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 # A version comes with every job: the page shows the newest, REST all of them.

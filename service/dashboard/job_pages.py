@@ -8,7 +8,6 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from service.api.schemas import ArtifactSchema
 from service.dashboard import convergence, verdict
 from service.dashboard.memory import shown_memory
 from service.dashboard.pages import PageRoute, render, services_of
@@ -18,6 +17,7 @@ from service.jobs.states import FINAL_STATES
 from service.queries.artifacts import get_manifest, list_artifacts
 from service.queries.jobs import get_front, get_job
 from service.queries.trials import list_tasks, list_trials
+from service.schemas.artifacts import ArtifactSchema
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 _TRIALS_A_PAGE = 200

@@ -8,8 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from service.api.schemas import Front, FrontPoint
 from service.dashboard.memory_pictures import front_chart, timeline_chart, windows_drawing
+from service.schemas.artifacts import Front, FrontPoint
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from service.api.schemas import FrontPoint
 from service.dashboard.figures import latency, size
+from service.schemas.artifacts import FrontPoint
 
 # In CSS pixels at full size: the plot, and the room for ticks and titles around it.
 _WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 520, 220, 64, 20, 20, 44

@@ -11,7 +11,6 @@ from fastapi.responses import RedirectResponse
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
-from service.api.schemas import CheckReport, Measure
 from service.dashboard.expectations import MemoryRange, budget_note, memory_range
 from service.dashboard.pages import PageRoute, by_count, render, services_of
 from service.dashboard.start_form import StartForm, shape_fields
@@ -22,6 +21,8 @@ from service.preflight import check
 from service.queries.jobs import EarlierLimits, earlier_limits
 from service.queries.models import get_model, list_models
 from service.queries.targets import all_targets, get_target
+from service.schemas.jobs import Measure
+from service.schemas.models import CheckReport
 from service.services import ProjectServices
 from service.uploads import upload_model
 from tuner.errors import TesseraError

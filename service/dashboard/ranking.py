@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from service.api.schemas import HeldOutPointSchema
 from service.dashboard.figures import NOTHING, significant
+from service.schemas.cost_models import HeldOutPointSchema
 
 # Where measured schedules are parted, in times the best latency of their workload. Close to the best it matters most.
 _PARTS = (1.0, 1.25, 1.5, 2.0, 4.0, 8.0, math.inf)

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from service.api.schemas import HeldOutPointSchema
 from service.dashboard.figures import significant
 from service.dashboard.ranking import of_hundred, slowness
+from service.schemas.cost_models import HeldOutPointSchema
 
 # In CSS pixels at full size: the side of the plot, and the room for ticks and titles around it.
 _SIDE, _LEFT, _TOP, _RIGHT, _BOTTOM = 320, 48, 18, 12, 44

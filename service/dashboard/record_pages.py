@@ -10,12 +10,12 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from service import records_exchange
-from service.api.schemas import RecordsImported
 from service.dashboard.pages import PageRoute, render, services_of
 from service.disk_guard import require_space
 from service.errors import Invalid, ServiceError, TooLarge, status_of
 from service.queries.records import Which, count_records, list_records
 from service.queries.targets import all_targets, get_target
+from service.schemas.cost_models import RecordsImported
 from tuner.errors import TesseraError
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)

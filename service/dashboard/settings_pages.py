@@ -12,13 +12,14 @@ from service.access import audit, tokens
 from service.access.principal import PROJECT_NAME
 from service.access.scopes import AccessScope
 from service.api.dependencies import get_access
-from service.api.schemas import TokenCreate, TokenCreated, WebhookCreate, WebhookCreated
 from service.dashboard.pages import PageRoute, render, services_of
 from service.database.base import now
 from service.errors import Conflict, Invalid, status_of
 from service.queries.storage import storage_use
 from service.retention.cleaning import KEPT_VERSIONS, Outdated, delete_outdated, find_outdated
 from service.retention.rule import get_retention_days, set_retention_days
+from service.schemas.access import TokenCreate, TokenCreated
+from service.schemas.webhooks import WebhookCreate, WebhookCreated
 from service.webhooks import commands
 from service.webhooks.addresses import Reach
 from tuner.errors import TesseraError

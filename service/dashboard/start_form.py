@@ -10,8 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 from starlette.datastructures import ImmutableMultiDict
 
-from service.api.schemas import MAX_TIME_LIMIT_S, MAX_TRIALS, JobCreate, Measure, ModelSchema
 from service.errors import Invalid
+from service.schemas.jobs import MAX_TIME_LIMIT_S, MAX_TRIALS, JobCreate, Measure
+from service.schemas.models import ModelSchema
 from tuner.request import DEFAULT_TRIALS
 
 _SHAPE_PREFIX = "shape:"

@@ -9,7 +9,6 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from markupsafe import Markup
 
-from service.api.schemas import JobSchema, TaskSchema
 from service.dashboard import convergence
 from service.dashboard.importance import LEAST_TRIALS, knob_importance
 from service.dashboard.memory_pictures import windows_drawing
@@ -20,6 +19,8 @@ from service.jobs.states import FINAL_STATES, JobState
 from service.queries.artifacts import get_manifest, get_schedule
 from service.queries.jobs import get_job
 from service.queries.trials import list_tasks, measured_knobs
+from service.schemas.jobs import JobSchema
+from service.schemas.tasks import TaskSchema
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 _CHOSEN_BY = {

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from service.api.schemas import JobSchema
 from service.dashboard.figures import NOTHING, count, duration, error, latency, ratio, significant
 from service.jobs.states import FINAL_STATES, JobState
+from service.schemas.jobs import JobSchema
 
 STAGES = ("import", "partition", "extract", "tune", "build", "verify", "benchmark", "package")
 # DESIGN's limit for float32: max |y − r| / max |r| over three random inputs and the samples given.

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service.api.schemas import JobCreate, JobSchema
 from service.database.tables import Artifact, IdempotencyKey, Job, JobEvent, Samples
 from service.database.wall import OF_ALL_PROJECTS
 from service.errors import Conflict, Invalid, NotFound, QueueFull, TooManyJobs
@@ -22,6 +21,7 @@ from service.queries.jobs import find_job, get_job
 from service.queries.models import find_model
 from service.queries.targets import find_spec
 from service.references import delete_unreferenced
+from service.schemas.jobs import JobCreate, JobSchema
 from service.services import ProjectServices
 from tuner.request import DEFAULT_TRIALS
 from tuner.targets import no_device

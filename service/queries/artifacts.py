@@ -8,12 +8,12 @@ from typing import Any
 
 from sqlalchemy import select
 
-from service.api.schemas import ArtifactSchema
 from service.blobs import BlobStore
 from service.database import ProjectDatabase
 from service.database.tables import Artifact
 from service.errors import NotFound
 from service.queries.jobs import find_job
+from service.schemas.artifacts import ArtifactSchema
 
 
 def list_artifacts(database: ProjectDatabase, job_id: str) -> list[ArtifactSchema]:

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from sqlalchemy import select
 from sqlalchemy.orm import defer
 
-from service.api.schemas import CostModelDetail, CostModelSchema, HeldOutPointSchema
 from service.database import ProjectDatabase
 from service.database.tables import CostModel
 from service.errors import NotFound
 from service.queries.targets import all_targets
+from service.schemas.cost_models import CostModelDetail, CostModelSchema, HeldOutPointSchema
 from service.stores.cost_models import held_out_points
 
 # Points are read of one version only: a list stays small.

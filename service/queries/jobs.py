@@ -9,10 +9,15 @@ from typing import Any
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from service.api.schemas import (
-    EventSchema,
-    Front,
-    FrontPoint,
+from service.database import Database, ProjectDatabase
+from service.database.tables import Job, JobEvent, Model
+from service.errors import NotFound
+from service.jobs.states import JobState
+from service.jobs.turns import queue_positions
+from service.paging import DEFAULT_LIMIT, decode_cursor, encode_cursor
+from service.schemas.artifacts import Front, FrontPoint
+from service.schemas.events import EventSchema, LogLine
+from service.schemas.jobs import (
     JobBaseline,
     JobBest,
     JobBudget,
@@ -21,15 +26,8 @@ from service.api.schemas import (
     JobResult,
     JobRoofline,
     JobSchema,
-    LogLine,
-    Page,
 )
-from service.database import Database, ProjectDatabase
-from service.database.tables import Job, JobEvent, Model
-from service.errors import NotFound
-from service.jobs.states import JobState
-from service.jobs.turns import queue_positions
-from service.paging import DEFAULT_LIMIT, decode_cursor, encode_cursor
+from service.schemas.pages import Page
 
 
 @dataclass(frozen=True, kw_only=True)

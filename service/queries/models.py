@@ -7,11 +7,12 @@ from datetime import datetime
 from sqlalchemy import Select, and_, func, or_, select
 from sqlalchemy.orm import Session
 
-from service.api.schemas import ModelSchema, Page
 from service.database import ProjectDatabase
 from service.database.tables import Job, Model
 from service.errors import NotFound
 from service.paging import DEFAULT_LIMIT, bad_cursor, decode_cursor, encode_cursor
+from service.schemas.models import ModelSchema
+from service.schemas.pages import Page
 
 _MIN_PREFIX = 8
 

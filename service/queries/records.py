@@ -10,10 +10,10 @@ from typing import Any
 from sqlalchemy import Select, select
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
-from service.api.schemas import Page
 from service.database import ProjectDatabase
 from service.database.tables import RecordCount, TrialRecord, Workload
 from service.paging import decode_cursor, encode_cursor
+from service.schemas.pages import Page
 
 
 class Which(StrEnum):

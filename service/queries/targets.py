@@ -7,12 +7,12 @@ from typing import Protocol
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service.api.schemas import DeviceSchema, TargetSchema
 from service.database import ProjectDatabase
 from service.database.tables import Job, Target
 from service.errors import NotFound
 from service.fleet import FleetView
 from service.jobs.states import ACTIVE_STATES, JobState
+from service.schemas.targets import DeviceSchema, TargetSchema
 from tuner.errors import BuildError, TargetError
 from tuner.link import find_linker
 from tuner.targets import TargetSpec, checked_on, host_target, list_targets

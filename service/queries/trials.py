@@ -7,12 +7,13 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from service.api.schemas import Page, TaskSchema, TaskUse, TrialSchema
 from service.database import ProjectDatabase
 from service.database.tables import Job, Task, TrialRecord
 from service.errors import NotFound
 from service.paging import DEFAULT_LIMIT, decode_cursor, encode_cursor
 from service.queries.jobs import find_job
+from service.schemas.pages import Page
+from service.schemas.tasks import TaskSchema, TaskUse, TrialSchema
 from tuner.roofline import Roofline
 from tuner.search.alternatives import Alternative, Use, calls, choose_ways, most_calls, totals_us
 

@@ -8,12 +8,13 @@ from urllib.parse import urlsplit
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from service.api.schemas import Page, WebhookCreate, WebhookCreated, WebhookDeliverySchema, WebhookSchema
 from service.database import ProjectDatabase
 from service.database.tables import Webhook, WebhookDelivery
 from service.errors import Invalid, NotFound
 from service.ids import new_id
 from service.paging import DEFAULT_LIMIT, decode_cursor, encode_cursor
+from service.schemas.pages import Page
+from service.schemas.webhooks import WebhookCreate, WebhookCreated, WebhookDeliverySchema, WebhookSchema
 from service.webhooks.addresses import Reach
 
 _MOST = 50

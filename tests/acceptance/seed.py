@@ -10,11 +10,11 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from service.api.schemas import JobCreate
 from service.jobs import queue
 from service.jobs.artifacts import Shelf, store_artifacts, store_schedules
 from service.jobs.commands import cancel_job, create_job
 from service.jobs.states import JobState
+from service.schemas.jobs import JobCreate
 from service.services import ProjectServices
 from service.signing import SUFFIX, sign
 from service.stores import DatabaseCostModelStore, DatabaseRecordStore, JobReporter

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, expect
 
 from service.access.scopes import AccessScope
 from service.access.tokens import create_token, revoke_token
-from service.api.schemas import TokenCreate
+from service.schemas.access import TokenCreate
 from tests import signed_in
 from tests.acceptance import seed
 from tests.acceptance.conftest import Site, Watch, open_page

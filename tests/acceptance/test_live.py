@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from service.api.schemas import JobCreate
 from service.jobs import queue
 from service.jobs.commands import create_job
 from service.jobs.states import JobState
+from service.schemas.jobs import JobCreate
 from service.stores import JobReporter
 from tests.acceptance import seed
 from tests.acceptance.conftest import Site, Watch, open_page, serve

@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from service.api.schemas import JobCreate
 from service.client import Tessera
 from service.jobs.commands import create_job
 from service.queries.jobs import list_events
 from service.queries.trials import list_trials
+from service.schemas.jobs import JobCreate
 from service.services import ProjectServices
 from service.stores import JobReporter
 from tests import signed_in

@@ -15,13 +15,14 @@ from fastapi.testclient import TestClient
 from starlette.datastructures import MultiDict
 
 from service.api import problems
-from service.api.schemas import HeldOutPointSchema, JobSchema
 from service.dashboard import figures, ranking, ranking_pictures, tiles, verdict
 from service.dashboard.expectations import MemoryRange, budget_note, memory_range
 from service.dashboard.pages import install_error_pages
 from service.dashboard.start_form import StartForm, parse_shape
 from service.errors import Invalid
 from service.queries.jobs import EarlierLimits
+from service.schemas.cost_models import HeldOutPointSchema
+from service.schemas.jobs import JobSchema
 
 BASELINE = {"latency_us": 2140.0, "spread_us": 31.0, "onnxruntime_us": 455.0}
 

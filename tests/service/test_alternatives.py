@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from service.api.schemas import JobCreate
 from service.jobs.commands import create_job
+from service.schemas.jobs import JobCreate
 from service.services import ProjectServices
 from service.stores import JobReporter
 from tests import models

@@ -16,10 +16,14 @@ import pytest
 
 from service.access.principal import DEFAULT_PROJECT
 from service.access.scopes import AccessScope
-from service.api.schemas import ArtifactSchema, JobCreate, JobSchema, ModelSchema, TargetCreate, TokenCreate
 from service.blobs import BlobStore
 from service.client import AsyncClient, Client
 from service.database import Database
+from service.schemas.access import TokenCreate
+from service.schemas.artifacts import ArtifactSchema
+from service.schemas.jobs import JobCreate, JobSchema
+from service.schemas.models import ModelSchema
+from service.schemas.targets import TargetCreate
 from service.settings import Settings
 from service.stores import DatabaseCostModelStore
 from tests import models

@@ -9,10 +9,11 @@ from urllib.parse import urlencode
 
 import pytest
 
-from service.api.schemas import JobBest, JobSchema, TaskSchema, TaskUse
 from service.dashboard.comparing import Compared, TaskRow, curves, task_rows, which_one
 from service.dashboard.convergence import Step
 from service.queries.jobs import get_job
+from service.schemas.jobs import JobBest, JobSchema
+from service.schemas.tasks import TaskSchema, TaskUse
 from service.services import ProjectServices
 from service.stores import JobReporter
 from tests.acceptance import seed

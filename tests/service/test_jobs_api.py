@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from httpx2 import Response
 
-from service.api.schemas import JobCreate
 from service.app import create_app
 from service.database.tables import Job
 from service.errors import QueueFull
 from service.jobs import queue
 from service.jobs.commands import create_job
 from service.jobs.states import TRANSITIONS, JobState
+from service.schemas.jobs import JobCreate
 from service.services import ProjectServices
 from service.settings import Settings
 from service.stores import DatabaseRecordStore, JobReporter

@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 import pytest
 
 from schedules.windows.describe import described
-from service.api.schemas import Front, FrontPoint
 from service.dashboard.memory import shown_memory
 from service.dashboard.memory_pictures import front_chart, timeline_chart, windows_drawing
+from service.schemas.artifacts import Front, FrontPoint
 from tests.schedules.windows.chains import inverted_residual, planned
 
 POINTS = [

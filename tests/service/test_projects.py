@@ -11,7 +11,6 @@ import pytest
 
 from service import job_process
 from service.access.scopes import AccessScope
-from service.api.schemas import WebhookCreate
 from service.app import create_app
 from service.checkup import check_up
 from service.database.tables import AccessToken
@@ -20,6 +19,7 @@ from service.jobs import queue
 from service.queries.projects import list_projects
 from service.retention.keeper import RetentionKeeper
 from service.retention.rule import set_retention_days
+from service.schemas.webhooks import WebhookCreate
 from service.services import ProjectServices
 from service.settings import Settings
 from service.stores import DatabaseCostModelStore, DatabaseRecordStore

@@ -11,8 +11,8 @@ import pytest
 
 from service.access.scopes import AccessScope
 from service.access.tokens import create_token
-from service.api.schemas import TokenCreate
 from service.ids import new_id
+from service.schemas.access import TokenCreate
 from service.services import ProjectServices
 from tests.service.conftest import services_of
 from tests.signed_in import TestClient

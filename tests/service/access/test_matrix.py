@@ -21,12 +21,13 @@ from sqlalchemy import select
 
 from service.access import policy
 from service.access.scopes import AccessScope
-from service.api.schemas import JobCreate, WebhookCreate
 from service.dashboard import netron
 from service.database.tables import Artifact, Target
 from service.database.wall import project_of
 from service.jobs.commands import create_job
 from service.queries.targets import all_targets
+from service.schemas.jobs import JobCreate
+from service.schemas.webhooks import WebhookCreate
 from service.services import ProjectServices
 from service.stores import DatabaseCostModelStore, JobReporter
 from service.webhooks.addresses import Reach

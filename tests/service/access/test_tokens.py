@@ -21,12 +21,12 @@ from service.access.local_token import read_local_token, token_for, write_local_
 from service.access.principal import Credential, Principal, sha256_of
 from service.access.scopes import AccessScope
 from service.access.tokens import WeakToken, create_token, keep_bootstrap, list_tokens, new_secret, revoke_token
-from service.api.schemas import TokenCreate
 from service.database import Database
 from service.database.base import now
 from service.database.tables import AccessToken
 from service.errors import Conflict, NotFound
 from service.ownership import announce, own
+from service.schemas.access import TokenCreate
 from service.services import ProjectServices
 from service.settings import Settings
 from tests.service.access.conftest import Tokens
