@@ -190,7 +190,10 @@ def test_a_job_yields_to_the_server(fake: Served, model_file: Path, settings: Se
     with fake("hang", job_niceness=7) as client:
         job_id = start(client, model_file)
         until(lambda: is_ready(settings, job_id))
-        assert psutil.Process(job_pid(job_id)).nice() == min(19, psutil.Process().nice() + 7)
+        niceness = min(19, psutil.Process().nice() + 7)
+        assert psutil.Process(job_pid(job_id)).nice() == niceness
+        session = Path(f"/proc/{job_pid(job_id)}/autogroup")
+        assert not session.exists() or session.read_text().split()[-1] == str(niceness)
         client.post(f"/api/v1/jobs/{job_id}/cancel")
         assert ended(client, job_id)["state"] == "cancelled"
 
