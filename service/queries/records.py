@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from service.database import ProjectDatabase
@@ -104,8 +104,8 @@ def _fastest(target_fingerprint: str) -> Select[tuple[int]]:
 
 def count_records(database: ProjectDatabase, *, target_fingerprint: str) -> tuple[int, int, int]:
     """How many records a target has, how many of them are failures, and of how many workloads they are."""
-    query = select(RecordCount.measured, RecordCount.failed).where(RecordCount.target_fingerprint == target_fingerprint)
+    measured, failed = (func.coalesce(func.sum(column), 0) for column in (RecordCount.measured, RecordCount.failed))
+    query = select(measured, failed, func.count()).where(RecordCount.target_fingerprint == target_fingerprint)
     with database.read() as session:
-        counts = session.execute(query).all()
-    failures = sum(count.failed for count in counts)
-    return sum(count.measured for count in counts) + failures, failures, len(counts)
+        done, failures, workloads = session.execute(query).one()
+    return int(done) + int(failures), int(failures), int(workloads)
