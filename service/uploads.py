@@ -23,7 +23,7 @@ from service.references import delete_unreferenced
 from service.schemas.models import ModelSchema, SamplesSchema
 from service.services import ProjectServices
 
-_BUFFER_BYTES = 1024**2
+_BUFFER_BYTES, _BUFFER_CHUNKS = 1024**2, 1024
 _MAX_NAME_LENGTH = 200
 # Of an archive of samples: each array takes about a hundred bytes of it.
 _DIRECTORY_BYTES = 1024**2
@@ -89,18 +89,21 @@ def clean_filename(filename: str, *, default: str) -> str:
 
 
 async def _receive(writer: BlobWriter, chunks: AsyncIterator[bytes], *, limit_bytes: int) -> None:
-    """Write the stream in pieces of a megabyte, off the event loop; at the cap it stops reading."""
-    buffer = bytearray()
-    received = 0
+    """Write the stream in pieces of a megabyte, off the event loop and as they came: to join them is to copy them. At
+    the cap it stops reading."""
+    waiting: list[bytes] = []
+    waiting_bytes = received = 0
     async for chunk in chunks:
         received += len(chunk)
         if received > limit_bytes:
             raise TooLarge(f"The upload is larger than {limit_bytes} bytes.", details={"max_bytes": limit_bytes})
-        buffer += chunk
-        if len(buffer) >= _BUFFER_BYTES:
-            await run_in_threadpool(writer.write, bytes(buffer))
-            buffer.clear()
-    await run_in_threadpool(writer.write, bytes(buffer))
+        waiting.append(chunk)
+        waiting_bytes += len(chunk)
+        if waiting_bytes >= _BUFFER_BYTES or len(waiting) >= _BUFFER_CHUNKS:
+            await run_in_threadpool(writer.write, *waiting)
+            waiting.clear()
+            waiting_bytes = 0
+    await run_in_threadpool(writer.write, *waiting)
     await run_in_threadpool(writer.sync)
 
 

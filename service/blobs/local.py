@@ -50,12 +50,13 @@ class BlobWriter:
         self._hash = hashlib.sha256()
         self._file = temporary.open("wb")
 
-    def write(self, chunk: bytes) -> None:
+    def write(self, *chunks: bytes) -> None:
         """Append; raises `StorageFull`."""
-        with _storage_full():
-            self._file.write(chunk)
-        self._hash.update(chunk)
-        self.size_bytes += len(chunk)
+        for chunk in chunks:
+            with _storage_full():
+                self._file.write(chunk)
+            self._hash.update(chunk)
+            self.size_bytes += len(chunk)
 
     def sync(self) -> None:
         """Make what was written durable, and readable at `path`."""
