@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import zipfile
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Generic, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
@@ -24,6 +26,8 @@ from service.schemas.models import ModelSchema, SamplesSchema
 from service.services import ProjectServices
 
 _BUFFER_BYTES, _BUFFER_CHUNKS = 1024**2, 1024
+# At once write so many: twenty threads that hash leave the thread that answers a twentieth of a core.
+_WRITERS = CapacityLimiter(max(1, (os.cpu_count() or 1) // 2))
 _MAX_NAME_LENGTH = 200
 # Of an archive of samples: each array takes about a hundred bytes of it.
 _DIRECTORY_BYTES = 1024**2
@@ -100,10 +104,10 @@ async def _receive(writer: BlobWriter, chunks: AsyncIterator[bytes], *, limit_by
         waiting.append(chunk)
         waiting_bytes += len(chunk)
         if waiting_bytes >= _BUFFER_BYTES or len(waiting) >= _BUFFER_CHUNKS:
-            await run_in_threadpool(writer.write, *waiting)
+            await to_thread.run_sync(writer.write, *waiting, limiter=_WRITERS)
             waiting.clear()
             waiting_bytes = 0
-    await run_in_threadpool(writer.write, *waiting)
+    await to_thread.run_sync(writer.write, *waiting, limiter=_WRITERS)
     await run_in_threadpool(writer.sync)
 
 
