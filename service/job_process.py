@@ -41,7 +41,7 @@ from tuner.bundle import bundle_name
 from tuner.errors import TesseraError
 from tuner.events import Log
 from tuner.measure.tracker import Tracker, TrackerError
-from tuner.priority import make_session_as_nice
+from tuner.priority import set_session_niceness
 from tuner.request import Budget, TuneRequest
 from tuner.sandbox.files import remove_tree
 from tuner.sandbox.keeper import end_descendants, end_like
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None, *, program: Program | None = None) 
         return 2
     settings = Settings()
     os.nice(settings.job_niceness)
-    make_session_as_nice(os.getpid())
+    set_session_niceness(os.getpid(), settings.job_niceness)
     database = Database(settings.sqlalchemy_url, patient_s=JOB_PATIENCE_S)
     try:
         return run(settings, database, arguments[0], attempt=int(arguments[1]), program=program)

