@@ -25,7 +25,7 @@ from service.database.tables import Job, Model
 from service.disk_guard import full_disk_is_told
 from service.engine.build_hosts import build_hosts
 from service.engine.processes import PARENT_VARIABLE
-from service.errors import StorageFull
+from service.errors import StorageFull, StorageUnavailable
 from service.job_host.errors import NoBoard, TunerDied
 from service.job_host.host import JobHost
 from service.job_host.messages import Succeed
@@ -50,6 +50,8 @@ from tuner.targets import TargetSpec, can_measure
 _HEARTBEAT_S = 5.0
 # How long a job whose last board is gone waits at least: the server may not have noticed yet.
 _WITHOUT_BOARD_S = 2.0
+# And one that could not reach the place of the blobs, after the tries of a single request.
+_WITHOUT_STORAGE_S = 5.0
 # When a job that had no space left is tried again at the earliest, where the guard sees enough: another disk was full.
 _SPACE_AFTER_S = 60.0
 # Records beside the budgeted trials: default schedules and finalists are recorded too, and a batch may run over.
@@ -110,6 +112,10 @@ def run(settings: Settings, database: Database, job_id: str, *, attempt: int, pr
     except (NoBoard, TrackerError) as error:
         reason = f"{error.message} The job waits for a board and resumes from its records."
         queue.requeue(database, job_id, reason=reason, attempt=attempt, after_s=_WITHOUT_BOARD_S)
+        return 0
+    except StorageUnavailable as error:
+        reason = f"{error.message} The job waits for it and resumes from its records."
+        queue.requeue(database, job_id, reason=reason, attempt=attempt, after_s=_WITHOUT_STORAGE_S)
         return 0
     except StorageFull as error:
         # The next attempt makes it anew, and the database may need the space to say so. Where even that is not enough,

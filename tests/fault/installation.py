@@ -100,7 +100,12 @@ class Installation:
 @contextmanager
 def on_one_machine(folder: Path) -> Iterator[Installation]:
     """SQLite, files, jobs as child processes; all on a small file system of their own where one can be mounted."""
-    environment = {**_environment(folder), "TESSERA_MIN_FREE_DISK_BYTES": str(_SMALL_DISK_BYTES // 8)}
+    environment = {
+        **_environment(folder),
+        "TESSERA_MIN_FREE_DISK_BYTES": str(_SMALL_DISK_BYTES // 8),
+        # Where no runner and no builder is left to stop, the tuner itself is: only its silence tells.
+        "TESSERA_HEARTBEAT_TIMEOUT_S": "60",
+    }
     with _small_disk(folder / "data") as small:
         installation = Installation(Settings(data_dir=folder / "data"), environment)
         installation.small_disk = small
