@@ -14,6 +14,7 @@ from service.access.scopes import AccessScope
 from service.app import create_app
 from service.checkup import check_up
 from service.database.tables import AccessToken
+from service.errors import StorageUnavailable
 from service.job_host.host import JobHost
 from service.jobs import queue
 from service.queries.projects import list_projects
@@ -115,6 +116,24 @@ def test_a_job_starts_from_what_its_own_project_measured(
     assert "forged" not in exported
     assert "dense_1" in exported
     assert client.get("/api/v1/records", headers=header_of(client, "ours")).text == ""
+
+
+def test_a_job_that_cannot_reach_its_blobs_waits_for_them(
+    client: TestClient, settings: Settings, model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = start(client, model_file, header_of(client, "default"))
+    whole = services_of(client).database.whole
+    assert claimed(whole) == job_id
+
+    def run_confined(*_: object, **__: object) -> None:
+        raise StorageUnavailable("The bucket s3://b cannot be used: it does not answer")
+
+    monkeypatch.setattr(job_process, "run_confined", run_confined)
+    assert job_process.run(settings, whole, job_id, attempt=1) == 0
+    job = client.get(f"/api/v1/jobs/{job_id}").json()
+    assert (job["state"], job["error"]) == ("queued", None)
+    log = client.get(f"/api/v1/jobs/{job_id}/log").json()["items"]
+    assert any("it does not answer" in line["message"] and "waits for it" in line["message"] for line in log)
 
 
 def test_users_take_turns(client: TestClient, model_file: Path) -> None:
