@@ -44,7 +44,7 @@ from tuner.measure.tracker import Tracker, TrackerError
 from tuner.priority import set_session_niceness
 from tuner.request import Budget, TuneRequest
 from tuner.sandbox.files import remove_tree
-from tuner.sandbox.keeper import end_descendants, end_like
+from tuner.sandbox.keeper import descendants, end_descendants, end_like
 from tuner.targets import TargetSpec, can_measure
 
 _HEARTBEAT_S = 5.0
@@ -209,8 +209,8 @@ def _out_of_memory() -> TesseraError:
 
 @contextlib.contextmanager
 def _heartbeat(database: Database, job_id: str, *, attempt: int) -> Iterator[None]:
-    """Say every few seconds that this process is alive; end it when the job was taken from it, or when the parent that
-    it is to end with has died. What is confined ends before it."""
+    """Say every few seconds that this process is alive, and nothing below it is stopped; end it when the job was taken
+    from it, or when the parent that it is to end with has died. What is confined ends before it."""
     stopped = threading.Event()
     parent = os.environ.get(PARENT_VARIABLE)
 
@@ -218,6 +218,9 @@ def _heartbeat(database: Database, job_id: str, *, attempt: int) -> Iterator[Non
         while not stopped.wait(_HEARTBEAT_S):
             if parent is not None and os.getppid() != int(parent):
                 _end()  # who supervised it is gone, and the job is started elsewhere
+            # The tuner sees to its runners and builders within seconds; when it is stopped itself, only silence tells.
+            if "T" in descendants(os.getpid()).values():
+                continue
             with contextlib.suppress(Exception):  # a busy database: the next beat tells
                 if queue.beat(database, job_id, attempt=attempt) not in (JobState.RUNNING, JobState.CANCELLING):
                     print("the job was ended by someone else", file=sys.stderr, flush=True)

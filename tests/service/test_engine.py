@@ -222,6 +222,14 @@ def test_an_engine_of_no_jobs_starts_none_but_cancels(fake: Served, model_file: 
         assert processes_of(job_id) == []
 
 
+@pytest.mark.local_engine
+def test_a_job_whose_tuner_is_stopped_is_ended_and_resumed(fake: Served, model_file: Path) -> None:
+    with fake("signal:SIGSTOP,succeed", heartbeat_timeout_s=8) as client:
+        job_id = start(client, model_file)
+        assert ended(client, job_id)["state"] == "succeeded"
+        assert "it was silent for" in log_of(client, job_id)
+
+
 def test_a_silent_job_is_ended_and_resumed(fake: Served, model_file: Path, settings: Settings) -> None:
     with fake("hang,succeed") as client:
         job_id = start(client, model_file)
