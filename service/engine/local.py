@@ -18,6 +18,9 @@ from tuner.sandbox.files import remove_tree
 from tuner.sandbox.strength import strength
 from tuner.targets import TargetSpec
 
+# A process that gave its job back has nothing left to do.
+_ENDS_WITHIN_S = 5.0
+
 
 class LocalPlacement:
     """``command`` is what runs a job; its id and the number of the attempt are appended.
@@ -100,5 +103,8 @@ class LocalPlacement:
     def _forget(self, job_id: str) -> None:
         child = self._children.pop(job_id, None)
         if child is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(timeout=1)
+            try:
+                child.wait(timeout=_ENDS_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                child.kill()  # the job is no longer its own
+                child.wait()
