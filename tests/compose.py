@@ -97,7 +97,9 @@ class ByHand:
         described = {**Image(service).environment, **service.get("environment", {})}
         home = str(self._folder)
         own = {"PATH": f"{_BIN}:{os.defpath}", "PYTHONPATH": str(ROOT), "HOME": home, "TMPDIR": home}
-        return {key: self.translate(value) for key, value in described.items()} | own
+        # Without a value it is whoever starts it who may set it.
+        given = {key: value for key, value in described.items() if value is not None}
+        return {key: self.translate(value) for key, value in given.items()} | own
 
     @contextmanager
     def started(self, name: str) -> Iterator[None]:
