@@ -225,7 +225,8 @@ class _Postgresql:
         with contextlib.suppress(psutil.NoSuchProcess):
             if self._main is None:
                 self._main = next((each for each in psutil.process_iter() if self._is_main(each)), None)
-            return self._main is not None and self._main.status() != psutil.STATUS_ZOMBIE
+            main = self._main
+            return main is not None and main.is_running() and main.status() != psutil.STATUS_ZOMBIE
         return False
 
     def _is_main(self, process: psutil.Process) -> bool:

@@ -57,7 +57,8 @@ class RayNode:
             if self._raylet is None:
                 raylets = [each for each in self.processes() if "raylet/raylet" in " ".join(each.cmdline())]
                 self._raylet = raylets[0] if raylets else None
-            return self._raylet is not None and self._raylet.status() != psutil.STATUS_ZOMBIE
+            raylet = self._raylet
+            return raylet is not None and raylet.is_running() and raylet.status() != psutil.STATUS_ZOMBIE
         return False
 
     def owns(self, process: psutil.Process) -> bool:
