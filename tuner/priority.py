@@ -16,11 +16,15 @@ from pathlib import Path
 _TRIES, _AGAIN_S = 3, 0.1
 
 
+def _group(pid: int) -> Path:
+    return Path(f"/proc/{pid}/autogroup")
+
+
 def set_session_niceness(pid: int, niceness: int) -> None:
     """Of the session that a process is in, -20 to 19; nothing happens where there are no such groups."""
     for _ in range(_TRIES):
         try:
-            Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
+            _group(pid).write_text(str(niceness))
         except BlockingIOError:
             time.sleep(_AGAIN_S)
         except OSError:  # no groups here, the process has ended, or it may not be changed
@@ -30,9 +34,9 @@ def set_session_niceness(pid: int, niceness: int) -> None:
 
 
 def session_niceness(pid: int) -> int | None:
-    """None where there are no such groups."""
-    with contextlib.suppress(OSError):
-        return int(Path(f"/proc/{pid}/autogroup").read_text().rpartition(" ")[2])
+    """None where there are no such groups, and for what is still in the session that the machine started with."""
+    with contextlib.suppress(OSError, ValueError):  # the file of a process without a group is empty
+        return int(_group(pid).read_text().rpartition(" ")[2])
     return None
 
 
