@@ -2,7 +2,7 @@
 
 Each number is one case: it says what is hit, in which stage, and when. ``TESSERA_TEST_FAULTS=100`` runs a hundred,
 ``TESSERA_TEST_FAULTS=40:60`` those from the fortieth on; ``-rP`` shows the stage that each one hit, and
-``-n 2 --dist loadscope`` hits both installations at a time.
+``-n 2 --dist loadgroup`` hits both installations at a time.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from service.errors import ServiceError
 from service.signing import check_signature
 from tests import models, signed_in
 from tests.fault.installation import Installation, on_a_cluster, on_one_machine
+from tests.service.ray_cluster import CLUSTER
 from tests.service.test_engine import job_processes, processes_of
 from tuner.bundle import unpack_bundle
 
@@ -101,8 +102,8 @@ def fill_the_disk(installation: Installation, job_id: str) -> None:
     filler.unlink()
 
 
-ONE_MACHINE = (kill_the_job, stop_a_worker, kill_the_server, kill_job_and_server, fill_the_disk)
-CLUSTER = (kill_the_job, kill_the_server, kill_the_node, kill_the_head, kill_the_database, cut_the_bucket)
+ON_ONE_MACHINE = (kill_the_job, stop_a_worker, kill_the_server, kill_job_and_server, fill_the_disk)
+ON_A_CLUSTER = (kill_the_job, kill_the_server, kill_the_node, kill_the_head, kill_the_database, cut_the_bucket)
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class Case:
 
 def cases(numbers: range) -> list[Case]:
     """Every fault with every stage before any comes a second time."""
-    kinds = [("machine", fault) for fault in ONE_MACHINE] + [("cluster", fault) for fault in CLUSTER]
+    kinds = [("machine", fault) for fault in ON_ONE_MACHINE] + [("cluster", fault) for fault in ON_A_CLUSTER]
     made = []
     for number in numbers:
         kind, fault = kinds[number % len(kinds)]
@@ -149,6 +150,7 @@ def of_kind(kind: str) -> list[Case]:
     return [case for case in cases(NUMBERS) if case.kind == kind]
 
 
+@pytest.mark.xdist_group("machine")
 class TestOneMachine:
     @pytest.mark.parametrize("case", of_kind("machine"), ids=str)
     def test_nothing_is_lost(self, case: Case, machine: Installation, model: Path, tmp_path: Path) -> None:
@@ -157,6 +159,7 @@ class TestOneMachine:
         survives(case, machine, model, tmp_path)
 
 
+@pytest.mark.xdist_group(CLUSTER)
 class TestCluster:
     @pytest.mark.parametrize("case", of_kind("cluster"), ids=str)
     def test_nothing_is_lost(self, case: Case, cluster: Installation, model: Path, tmp_path: Path) -> None:

@@ -25,6 +25,10 @@ _STARTS_WITHIN_S = 60.0
 _RECONNECTS_WITHIN_S = 5
 TOKEN = "0123456789abcdef0123456789abcdef"
 
+# The group of the tests that have a Ray cluster, which run one after another: every cluster's servers for its clients
+# listen on the same ports from 23000 on, and share them without an error. (ray/util/client/server/proxier.py)
+CLUSTER = "cluster"
+
 
 def ray_environment() -> dict[str, str]:
     """What the nodes and whoever talks to them have in common."""

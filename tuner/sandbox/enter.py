@@ -44,8 +44,8 @@ def _confine(policy: dict[str, Any]) -> None:
     parent = os.getppid() if policy["keeper"] else policy["parent"]
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_OUT_OF_MEMORY_SCORE)
-    if policy["own_user"]:
-        user.change()
+    if policy["uid"] is not None:
+        user.change(policy["uid"])
     else:
         user.give_up_capabilities()
     Limits(**policy["limits"]).apply()

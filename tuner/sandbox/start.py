@@ -14,12 +14,11 @@ from typing import Any
 
 from tuner.errors import SandboxUnavailable
 from tuner.priority import yield_as_we_do
-from tuner.sandbox import Mode, enter
+from tuner.sandbox import Mode, enter, user
 from tuner.sandbox.landlock import Rules
 from tuner.sandbox.limits import Limits
 from tuner.sandbox.refusals import Refusals
 from tuner.sandbox.strength import Strength, strength
-from tuner.sandbox.user import SANDBOX_UID
 
 ENTER_FAILED = enter.FAILED
 _ROOT = Path(__file__).resolve().parents[2]
@@ -73,11 +72,12 @@ def start(
     work_dir = str(policy.work_dir)
     arguments = [shutil.which(command[0]) or command[0], *command[1:]]
     if mode != "off":
-        if found.own_user:
-            _give(work_dir)
+        uid = user.unused() if found.own_user else None
+        if uid is not None:
+            _give(work_dir, uid)
         told = refusals.theirs.fileno() if refusals else None
         pass_fds = [*pass_fds, *([told] if told is not None else [])]
-        arguments = [*_ENTER, json.dumps({**_as_json(policy, found), "refusals": told}), *arguments]
+        arguments = [*_ENTER, json.dumps({**_as_json(policy, found), "uid": uid, "refusals": told}), *arguments]
     child = subprocess.Popen(
         arguments,
         cwd=work_dir,
@@ -94,12 +94,12 @@ def start(
     return child
 
 
-def _give(folder: str) -> None:
-    """Make the confined user the owner of a folder and all that is in it."""
-    os.chown(folder, SANDBOX_UID, SANDBOX_UID)
+def _give(folder: str, uid: int) -> None:
+    """Make a user the owner of a folder and all that is in it."""
+    os.chown(folder, uid, uid)
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
-            os.chown(os.path.join(parent, name), SANDBOX_UID, SANDBOX_UID, follow_symlinks=False)
+            os.chown(os.path.join(parent, name), uid, uid, follow_symlinks=False)
 
 
 def require(mode: Mode, policy: Policy | None = None) -> Strength:
@@ -165,7 +165,6 @@ def _as_json(policy: Policy, found: Strength) -> dict[str, Any]:
         "limits": asdict(policy.limits),
         "landlock": found.landlock_abi > 0,
         "seccomp": found.seccomp,
-        "own_user": found.own_user,
         "keeper": policy.keeper,
         "remove": str(policy.work_dir) if policy.remove else None,
         "parent": os.getpid(),

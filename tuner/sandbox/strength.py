@@ -55,7 +55,7 @@ class Strength:
         parts = [
             f"landlock abi {self.landlock_abi}" if self.landlock_abi else "",
             "seccomp" if self.seccomp else "",
-            f"own user {user.SANDBOX_UID}" if self.own_user else "",
+            "own user" if self.own_user else "",
             "resource limits",
         ]
         return ", ".join(filter(None, parts))

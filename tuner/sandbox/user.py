@@ -1,20 +1,23 @@
-"""A user of its own for confined processes, where the service runs as root.
+"""A user of its own for each confined process and what it starts, where the service runs as root.
 
-The kernel does not limit how many processes root has, and lets it signal all others. The other user owns nothing: the
-work directory is given to it, and so that the interpreter and what it imports may lie wherever root can read them, it
-keeps one capability, to read files regardless of their permissions. Which files those are is up to Landlock: without it
-there is no other user.
+The kernel does not limit how many processes root has, and lets it signal all others; those of another user it counts
+together, so that two jobs of one user could take each other's. The other user owns nothing: the work directory is given
+to it, and so that the interpreter and what it imports may lie wherever root can read them, it keeps one capability, to
+read files regardless of their permissions. Which files those are is up to Landlock: without it there is no other user.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import secrets
 from collections.abc import Collection
 from pathlib import Path
 
-# Of nobody else: Debian leaves 60000 to 64999 to packages that ask for one, of which there are few.
-SANDBOX_UID = 64_021
+# Nobody else's: systemd lists 60706 to 61183 as unused (UIDS-GIDS), and of the packages that Debian gives numbers from
+# 60000 on, none has one of these. A container maps them as well.
+SANDBOX_UIDS = range(60_928, 61_184)
 
 _DROP_FROM_BOUNDING_SET, _SET_SECURE_BITS, _AMBIENT, _RAISE = 24, 28, 47, 2
 _NO_SETUID_FIXUP = 1 << 2
@@ -33,23 +36,28 @@ class _Capabilities(ctypes.Structure):
 
 
 def can_change() -> bool:
-    """Whether this process is root and may become the user above, who must be known to our user namespace."""
+    """Whether this process is root and may become one of the users above, whom our user namespace must know."""
     if os.geteuid() != 0:
         return False
     held = _capabilities("CapEff")
     needed = sum(1 << each for each in (_READ_ANY_FILE, _SET_GROUPS, _SET_USER, _SET_CAPABILITIES))
-    return held & needed == needed and _is_mapped(SANDBOX_UID)
+    return held & needed == needed and _are_mapped(SANDBOX_UIDS)
 
 
-def change() -> None:
-    """Become that user, with all capabilities given up but that of reading any file. Raises OSError."""
+def unused() -> int:
+    """One of the users above that has no process now; any of them, so that two who ask at once get two."""
+    return secrets.choice(sorted(set(SANDBOX_UIDS) - _seen()) or SANDBOX_UIDS)
+
+
+def change(uid: int) -> None:
+    """Become a user, with all capabilities given up but that of reading any file. Raises OSError."""
     give_up_capabilities(but={_READ_ANY_FILE})
     libc = ctypes.CDLL(None, use_errno=True)
     # The change takes no capability away, and `access` answers as the kernel would decide: gcc asks it about paths.
     _checked(libc.prctl(_SET_SECURE_BITS, _NO_SETUID_FIXUP, 0, 0, 0), "prctl")
     os.setgroups([])
-    os.setresgid(SANDBOX_UID, SANDBOX_UID, SANDBOX_UID)
-    os.setresuid(SANDBOX_UID, SANDBOX_UID, SANDBOX_UID)
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
     kept = 1 << _READ_ANY_FILE
     words = (_Capabilities * 2)(_Capabilities(kept, kept, kept), _Capabilities(0, 0, 0))
     _checked(libc.capset(ctypes.byref(_Header(_CAPABILITIES_VERSION, 0)), words), "capset")
@@ -72,13 +80,23 @@ def _capabilities(which: str) -> int:
     return next((int(line.split()[1], 16) for line in lines if line.startswith(f"{which}:")), 0)
 
 
-def _is_mapped(uid: int) -> bool:
-    """Whether the user exists in our user namespace."""
+def _seen() -> set[int]:
+    """The users that have processes, as far as ``/proc`` tells."""
+    found = set()
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            with contextlib.suppress(OSError):  # ended meanwhile, or hidden
+                found.add(os.stat(f"/proc/{name}").st_uid)
+    return found
+
+
+def _are_mapped(uids: range) -> bool:
+    """Whether the users exist in our user namespace."""
     try:
         ranges = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
     except OSError:
         return False
-    return any(int(first) <= uid < int(first) + int(count) for first, _, count in ranges)
+    return any(int(first) <= uids[0] and uids[-1] < int(first) + int(count) for first, _, count in ranges)
 
 
 def _checked(result: int, name: str) -> None:
