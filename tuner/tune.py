@@ -9,26 +9,21 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from schedules.graph.pipeline import prepare
-from schedules.winograd import WINOGRAD
+from tuner.builds import Build, Builds, CheckedBuild
 from tuner.bundle import bundle_name, write_bundle
 from tuner.compare import Latency, choose
 from tuner.compile import (
     LLVM_OPT_LEVELS,
-    Scheduled,
-    build_scheduled,
-    build_untuned,
     least_memory_first,
-    schedule_network,
 )
 from tuner.cost_model_store import CostModelStore
-from tuner.errors import WorkerError
 from tuner.events import (
     BaselineMeasured,
     EventSink,
@@ -46,8 +41,6 @@ from tuner.frontend.convert import ImportedModel, import_model
 from tuner.limit import MemoryLimit
 from tuner.manifest import describe
 from tuner.measure.builder import BuildPool
-from tuner.measure.fleet import NoBoardError
-from tuner.measure.tracker import TrackerError
 from tuner.memory import timeline_as_dicts
 from tuner.network_process import RunnableNetwork
 from tuner.place import Place
@@ -57,7 +50,6 @@ from tuner.reference import load_samples, random_samples, reference_outputs
 from tuner.request import TuneRequest, TuneResult
 from tuner.roofline import measured_roofline
 from tuner.roofline_kernels import describe_roofline
-from tuner.search.alternatives import USUAL_WAY
 from tuner.shown_schedules import shown_schedules
 from tuner.tasks import ExtractedTask, extract_tasks
 from tuner.tuning import Tuning, TuningSummary
@@ -77,18 +69,6 @@ def tune(request: TuneRequest, *, store: RecordStore, models: CostModelStore, si
     the finished bundle afterwards.
     """
     return _Job(request=request, store=store, models=models, sink=sink).run()
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Checked:
-    """A built network and what was found of it; ``plan`` and ``scheduled`` are what it was built from: the untuned one
-    has none."""
-
-    module: Path
-    numerics: NumericsReport
-    plan: Plan | None = None
-    scheduled: Scheduled | None = None
-    llvm_opt_level: int = LLVM_OPT_LEVELS[0]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -114,18 +94,26 @@ class _Job:
         self._limit = MemoryLimit(prepared, request.target, request.memory_limit_bytes, windows=request.windows)
         self._ways = self._limit.ways
         tasks = self._extract()
+        self._builds = Builds(
+            request=request,
+            place=self._place,
+            model=model,
+            limit=self._limit,
+            tasks=tasks,
+            samples=self._samples,
+            reference=self._reference,
+            scratch=self._scratch,
+            log=self._log,
+        )
         untuned = self._untuned(model)
         self._begin(Stage.TUNE)
         plans, summary = self._tune(tasks)
         self._begin(Stage.BUILD, summary)
-        built = {name: (plan, *self._build(name, tasks, plan)) for name, plan in plans.items()}
+        built = [self._builds.planned(name, plan) for name, plan in plans.items()]
         self._begin(Stage.VERIFY, summary)
-        candidates = [
-            self._repaired(name, tasks, self._verify(module, model, plan, scheduled), model)
-            for name, (plan, module, scheduled) in built.items()
-        ]
+        checked = [self._builds.repaired(self._builds.checked(build)) for build in built]
         self._begin(Stage.BENCHMARK, summary)
-        tuned = self._at_fastest_llvm_level(self._fastest(candidates, model), model)
+        tuned = self._builds.at_fastest_llvm_level(self._builds.fastest(checked))
         plan = tuned.plan or plans[_TUNED]
         outcome, shipped, latencies = self._compare(tuned, untuned, model)
         self._begin(Stage.PACKAGE, summary)
@@ -143,7 +131,7 @@ class _Job:
         bundle = request.work_dir / bundle_name(request.model_name, request.target.name)
         manifest = write_bundle(
             path=bundle,
-            module=self._for_target(shipped, model),
+            module=self._builds.for_target(shipped),
             manifest=describe(
                 request,
                 model,
@@ -153,7 +141,7 @@ class _Job:
                 latencies=latencies,
                 shipped=build,
                 search=search,
-                functions=self._work(shipped, tasks),
+                functions=self._builds.work(shipped),
                 memory=self._memory(shipped, model),
             ),
             samples=self._samples,
@@ -167,48 +155,6 @@ class _Job:
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._finish(outcome, shipped.numerics, latencies, build=build)
         return TuneResult(outcome=outcome, bundle=bundle, manifest=manifest, schedules=schedules)
-
-    def _repaired(self, name: str, tasks: Sequence[ExtractedTask], checked: _Checked, model: ImportedModel) -> _Checked:
-        """The network itself where it is right; else one without what may be wrong, as far as that helps."""
-        plan = checked.plan
-        if checked.numerics.passed or plan is None:
-            return checked
-        if any(map(self._may_be_dropped, plan.ways.values())):
-            self._log("The build with Winograd or windows is wrong; trying without them.", level="warning")
-            plan = plan.usual(tasks, instead_of=self._may_be_dropped)
-            module, scheduled = self._build(f"{name}-usual", tasks, plan)
-            checked = self._verify(module, model, plan, scheduled)
-        if not checked.numerics.passed:
-            # Winners were each checked alone, default schedules were not: leave those out.
-            self._log("The build with default schedules is wrong; trying without them.", level="warning")
-            module, scheduled = self._build(f"{name}-winners", tasks, plan.without_defaults())
-            checked = self._verify(module, model, plan, scheduled)
-        return checked
-
-    def _fastest(self, candidates: Sequence[_Checked], model: ImportedModel) -> _Checked:
-        """The fastest network that is right, timed in turns: what the sum of its tasks says of one is not enough, since
-        tensors that stay in the cache make their readers faster too."""
-        right = [checked for checked in candidates if checked.numerics.passed]
-        if len(right) < 2:
-            return (right or list(candidates))[0]
-        modules = {checked.module.stem: checked.module for checked in right}
-        budget_s = _COMPARISON_BUDGET_S / 2
-        latencies = self._place.compare(modules, model, self._samples[0], time_budget_s=budget_s)
-        medians_us = {name: latency.median_us for name, latency in latencies.items()}
-        self._log("built: " + ", ".join(f"{name} {median_us:.0f} µs" for name, median_us in medians_us.items()))
-        return min(right, key=lambda checked: medians_us[checked.module.stem])
-
-    def _at_fastest_llvm_level(self, checked: _Checked, model: ImportedModel) -> _Checked:
-        """The same network built at each of LLVM's levels where that can be measured, the fastest of those that are
-        right: the most aggressive level spills registers of some schedules."""
-        if self.request.measure != "device" or not checked.numerics.passed or not (checked.plan and checked.scheduled):
-            return checked
-        others = []
-        for level in LLVM_OPT_LEVELS[1:]:
-            module = self._scratch / f"{checked.module.stem}-O{level}.so"
-            build_scheduled(checked.scheduled, module, spec=self._place.spec, llvm_opt_level=level)
-            others.append(replace(self._verify(module, model, checked.plan, checked.scheduled), llvm_opt_level=level))
-        return self._fastest([checked, *others], model)
 
     def _begin(self, stage: Stage, summary: TuningSummary | None = None) -> None:
         """Say that a stage begins, and behind the search what is left of the time that was expected for the rest."""
@@ -225,7 +171,7 @@ class _Job:
                 )
             )
 
-    def _log(self, message: str, *, level: str = "info") -> None:
+    def _log(self, message: str, level: str = "info") -> None:
         self.sink.emit(Log(message=message, level=level))
 
     def _references(self, model: ImportedModel) -> tuple[list[Sample], list[Sample]]:
@@ -241,10 +187,6 @@ class _Job:
             threads=self._place.spec.threads,
         )
         return samples, list(reference)
-
-    def _may_be_dropped(self, way: str) -> bool:
-        """Whether the usual way may take the place of this one: not where a limit needs windows."""
-        return way == WINOGRAD or (way != USUAL_WAY and self.request.memory_limit_bytes is None)
 
     def _extract(self) -> list[ExtractedTask]:
         ways = self._ways
@@ -272,15 +214,14 @@ class _Job:
                 self._log(f"{task.tuning.name} keeps the default schedule: {task.spaces_error}", level="warning")
         return tasks
 
-    def _untuned(self, model: ImportedModel) -> Path:
+    def _untuned(self, model: ImportedModel) -> Build:
         """TVM's default build, timed once so that the search's progress has something to stand against."""
-        module = self._scratch / "untuned.so"
         started = time.monotonic()
-        build_untuned(model.module, module, spec=self._place.spec)
+        untuned = self._builds.untuned()
         built = time.monotonic()
         if self.request.measure == "device":
             latencies = self._place.compare(
-                {"untuned": module},
+                {"untuned": untuned.module},
                 model,
                 self._samples[0],
                 time_budget_s=_BASELINE_BUDGET_S,
@@ -297,7 +238,7 @@ class _Job:
         # The tuned network is built, by windows too where it may be, then timed for longer than the untuned one here.
         builds = (1 if self._limit.limit_bytes or not self._ways.smallest_plans else 2) + len(LLVM_OPT_LEVELS) - 1
         self._afterwards_s = builds * (built - started) + 2 * (time.monotonic() - built)
-        return module
+        return untuned
 
     def _measure_roofline(self, networks: Mapping[str, RunnableNetwork]) -> None:
         """By the kernels in the untuned build, where and as it was timed. A job goes on without one."""
@@ -368,7 +309,7 @@ class _Job:
 
         for ways in possible:
             plan = planned(ways)
-            if self._limit.limit_bytes is None or self._limit.keeps(self._scheduled(tasks, plan).memory):
+            if self._limit.limit_bytes is None or self._limit.keeps(self._builds.scheduled(plan).memory):
                 break
         else:
             self._log("These schedules break the memory limit: taking those that allocate least.", level="warning")
@@ -380,11 +321,6 @@ class _Job:
         if self.request.memory_limit_bytes or self.request.measure != "device" or by_windows == plan.ways:
             return {_TUNED: plan}
         return {_TUNED: plan, "windows": planned(by_windows)}
-
-    def _scheduled(self, tasks: Sequence[ExtractedTask], plan: Plan) -> Scheduled:
-        """The network with the winners' schedules, and default schedules for every other task."""
-        fused = self._ways.fused(plan.ways)
-        return schedule_network(fused, plan.traces(fused, tasks), spec=self.request.target)
 
     def _least_memory_first(self, tasks: Sequence[ExtractedTask], plan: Plan, tuning: Tuning) -> dict[str, list[str]]:
         """What is known of every task of a plan, by what it allocates."""
@@ -399,36 +335,7 @@ class _Job:
             for task in needed
         }
 
-    def _build(self, name: str, tasks: Sequence[ExtractedTask], plan: Plan) -> tuple[Path, Scheduled]:
-        """The library that is checked, and what it was built from. Raises before anything is built where the limit is
-        broken after all."""
-        module, scheduled = self._scratch / f"{name}.so", self._scheduled(tasks, plan)
-        if scheduled.memory is not None:
-            self._limit.require(scheduled.memory.peak_bytes)
-        build_scheduled(scheduled, module, spec=self._place.spec)
-        if scheduled.unscheduled:
-            self._log(f"without a schedule: {', '.join(scheduled.unscheduled)}", level="warning")
-        return module, scheduled
-
-    def _work(self, checked: _Checked, tasks: Sequence[ExtractedTask]) -> dict[str, dict[str, float]]:
-        """The work of every function of a network; nothing is known of those of the untuned one."""
-        if checked.plan is None or checked.scheduled is None:
-            return {}
-        return checked.plan.work(self._ways.fused(checked.plan.ways), checked.scheduled.module, tasks)
-
-    def _for_target(self, checked: _Checked, model: ImportedModel) -> Path:
-        """The module that is shipped: what was checked, or the same built for the target that cannot be run here."""
-        spec = self.request.target
-        if self._place.runs_the_target and spec.module == "module.so":
-            return checked.module
-        module = self._scratch / spec.module
-        if checked.scheduled is None:
-            build_untuned(model.module, module, spec=spec)
-        else:
-            build_scheduled(checked.scheduled, module, spec=spec, llvm_opt_level=checked.llvm_opt_level)
-        return module
-
-    def _memory(self, shipped: _Checked, model: ImportedModel) -> dict[str, object]:
+    def _memory(self, shipped: CheckedBuild, model: ImportedModel) -> dict[str, object]:
         """What the manifest keeps of the memory of a run: planned, measured, and what else was possible. Raises where
         the limit is broken after all."""
         planned = shipped.scheduled.memory if shipped.scheduled else None
@@ -443,22 +350,9 @@ class _Job:
             "front": [point.as_dict() for point in self._front],
         }
 
-    def _verify(
-        self, module: Path, model: ImportedModel, plan: Plan | None = None, scheduled: Scheduled | None = None
-    ) -> _Checked:
-        """A built network against ONNX Runtime's outputs on every sample. One that crashes is wrong, no more."""
-        try:
-            numerics = self._place.verify(module, model, self._samples, self._reference)
-        except (NoBoardError, TrackerError):
-            raise
-        except WorkerError as error:
-            self._log(f"{module.stem} cannot be run: {error.message}", level="warning")
-            numerics = NumericsReport(samples=0, outputs=())
-        return _Checked(module=module, numerics=numerics, plan=plan, scheduled=scheduled)
-
     def _compare(
-        self, tuned: _Checked, untuned: Path, model: ImportedModel
-    ) -> tuple[str, _Checked, dict[str, Latency]]:
+        self, tuned: CheckedBuild, untuned: Build, model: ImportedModel
+    ) -> tuple[str, CheckedBuild, dict[str, Latency]]:
         """Which build is shipped: never one that is wrong, never a tuned one that is not faster than the untuned.
 
         The untuned build is checked only when it is to be shipped: its naive loops can take minutes.
@@ -467,17 +361,17 @@ class _Job:
         latencies: dict[str, Latency] = {}
         outcome = "no_improvement" if measured else "unmeasured"
         if measured:
-            modules = {"untuned": untuned} | ({"tuned": tuned.module} if tuned.numerics.passed else {})
+            modules = {"untuned": untuned.module} | ({"tuned": tuned.module} if tuned.numerics.passed else {})
             latencies = self._place.compare(
                 modules, model, self._samples[0], time_budget_s=_COMPARISON_BUDGET_S, with_onnxruntime=True
             )
             if tuned.numerics.passed:
                 outcome = choose(untuned=latencies["untuned"], tuned=latencies["tuned"])
-                if outcome == "no_improvement" and self._breaks_limit(untuned, model):
+                if outcome == "no_improvement" and self._breaks_limit(untuned.module, model):
                     outcome = "improved"  # in memory, which is what was asked for
         if tuned.numerics.passed and outcome != "no_improvement":
             return outcome, tuned, latencies
-        plain = self._verify(untuned, model)
+        plain = self._builds.checked(untuned)
         if plain.numerics.passed:
             return outcome, plain, latencies
         tuned.numerics.require()
