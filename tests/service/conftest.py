@@ -44,10 +44,12 @@ ON_BOTH_DATABASES = frozenset(
         "test_audit",
         "test_tokens",
         "test_record_stores",
+        "test_records_api",
         "test_records_page",
         "test_reporter",
         "test_retention",
         "test_settings_page",
+        "test_targets_api",
         "test_webhooks",
     }
 )

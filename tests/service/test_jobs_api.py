@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from httpx2 import Response
 
 from service.app import create_app
 from service.database.tables import Job
@@ -27,7 +26,6 @@ from tests.signed_in import TestClient
 from tuner.events import Log, Progress, Stage, StageStarted, TaskRecalled, TasksExtracted, TaskSummary
 from tuner.records import FailureKind
 from tuner.search.alternatives import Use
-from tuner.targets import host_target
 
 
 def sse(text: str) -> list[dict[str, str]]:
@@ -267,145 +265,3 @@ def test_two_claims_never_get_the_same_job(client: TestClient, services: Project
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: claimed(services.database), range(12)))
     assert sorted(job_id for job_id in found if job_id) == made
-
-
-def test_records_go_out_and_come_in(
-    client: TestClient, services: ProjectServices, model_file: Path, tmp_path: Path
-) -> None:
-    fingerprint = host_target().fingerprint
-    store = DatabaseRecordStore(services.database, start(client, model_file))
-    store.add_workload(workload(1))
-    store.add([record(1, target_fingerprint=fingerprint), record(2, target_fingerprint=fingerprint, latency_us=5.0)])
-    exported = client.get("/api/v1/records?target=host")
-    assert exported.headers["content-type"] == "application/x-ndjson"
-    lines = [json.loads(line) for line in exported.text.splitlines()]
-    assert [line["kind"] for line in lines] == ["workload", "record", "record"]
-
-    from service.app import create_app
-    from service.settings import Settings
-
-    with TestClient(create_app(Settings(data_dir=tmp_path / "other"), engine=False)) as other:
-        answer = other.post("/api/v1/records?target=host", content=exported.content).json()
-        assert answer == {"workloads": 1, "records": 2, "skipped": 0}
-        assert other.post("/api/v1/records", content=exported.content).json()["skipped"] == 2
-        assert other.get("/api/v1/records?target=host").text == exported.text
-        together = json.dumps({"workloads": lines[:1], "records": lines[1:]}, indent=1)
-        assert other.post("/api/v1/records", content=together).json()["skipped"] == 2
-
-
-@pytest.mark.parametrize(
-    ("line", "code"),
-    [
-        ("nonsense", "records_invalid"),
-        ('{"kind": "record"}', "records_invalid"),
-        ("[]", "records_invalid"),
-        ("both", "records_invalid"),
-        ("foreign", "target_mismatch"),
-        ("orphan", "records_invalid"),
-    ],
-)
-def test_bad_records_store_nothing(client: TestClient, services: ProjectServices, line: str, code: str) -> None:
-    good = {
-        "kind": "record",
-        "workload": "workload-1",
-        "target_fingerprint": host_target().fingerprint,
-        "variant": "full",
-        "trace": "[]",
-        "latency_us": 3.0,
-    }
-    made = {
-        "both": {**good, "failure": "run_error"},
-        "foreign": {**good, "target_fingerprint": "feedfeedfeedfeed"},
-        "orphan": {**good, "workload": "unknown"},
-    }
-    known = {"kind": "workload", "key": "workload-1", "tvm_version": "0", "name": "w", "module_json": "{}", "flops": 1}
-    bad = json.dumps(made[line]) if line in made else line
-    body = "\n".join([json.dumps(known), json.dumps(good), bad])
-    response = client.post("/api/v1/records", content=body)
-    assert (response.status_code, response.json()["code"]) == (422, code)
-    assert client.get("/api/v1/records?target=host").text == ""
-    assert DatabaseRecordStore(services.database, "x").seen("workload-1", target_fingerprint="x") == []
-
-
-def test_targets_say_what_can_be_done_for_them_here(client: TestClient) -> None:
-    targets = {target["name"]: target for target in client.get("/api/v1/targets").json()["items"]}
-    assert targets["host"]["measurable"]
-    pi, risc = targets["raspberry-pi-4"], targets["riscv64"]
-    assert (pi["module"], pi["linker"], pi["measurable"]) == ("module.so", "zig cc", False)
-    assert (risc["module"], risc["linker"], risc["has_runtime"]) == ("module.tar", None, False)
-    assert [device["target"] for device in client.get("/api/v1/devices").json()["items"]] == ["host"]
-
-
-@pytest.mark.parametrize(("target", "measure"), [("host", "device"), ("raspberry-pi-4", "none")])
-def test_the_start_page_measures_where_it_can(client: TestClient, model_file: Path, target: str, measure: str) -> None:
-    model_id = upload(client, model_file)
-    assert "Built without measuring" in client.get(f"/new?model={model_id}").text
-    fields = {"action": "start", "target": target, "budget": "trials", "trials": "8", "seed": "0", "shape:x": "1x2"}
-    sent = client.post(f"/new/{model_id}", data=fields, headers={"origin": "http://localhost"}, follow_redirects=False)
-    assert sent.status_code == 303, sent.text
-    (job,) = client.get("/api/v1/jobs").json()["items"]
-    assert (job["target"], job["measure"]) == (target, measure)
-
-
-def test_targets_of_ones_own(client: TestClient, model_file: Path) -> None:
-    host = host_target()
-    body = {"name": "one-thread", "tvm": {**host.tvm, "num-cores": 1}, "triple": host.triple, "threads": 1}
-    made = client.post("/api/v1/targets", json=body)
-    assert made.status_code == 201
-    assert made.json()["fingerprint"] != host.fingerprint
-    names = [t["name"] for t in client.get("/api/v1/targets").json()["items"]]
-    assert (names[0], names[-1]) == ("host", "one-thread")
-    assert client.post("/api/v1/targets", json=body).json()["code"] == "target_exists"
-    assert start(client, model_file, target="one-thread")
-    board = client.post("/api/v1/targets", json={**body, "name": "board", "triple": "riscv64-linux-gnu"})
-    assert board.status_code == 201
-    refused = client.post("/api/v1/jobs", json={"model_id": upload(client, model_file), "target": "board"})
-    assert (refused.status_code, refused.json()["code"]) == (409, "no_device")
-    assert refused.json()["details"]["choices"] == ["measure: none", "target: host"]
-    assert start(client, model_file, target="board", measure="none")
-    assert (
-        client.post("/api/v1/targets", json={**body, "name": "x", "tvm": {"kind": "vulkan"}}).json()["code"]
-        == "invalid_target"
-    )
-    gpu = client.post("/api/v1/targets", json={**body, "name": "gpu", "tvm": {"kind": "cuda", "arch": "sm_80"}})
-    assert (gpu.status_code, gpu.json()["code"]) == (422, "invalid_target")
-    assert "needs host, max_shared_memory_per_block" in gpu.json()["detail"]
-
-
-def test_gpus_are_built_for_and_not_measured(client: TestClient, model_file: Path) -> None:
-    gpu = next(t for t in client.get("/api/v1/targets").json()["items"] if t["name"] == "cuda-8.0")
-    assert (gpu["processor"], gpu["module"], gpu["measurable"]) == ("sm_80", "module.so", False)
-    assert gpu["checked_on"] == "host"
-    refused = client.post("/api/v1/jobs", json={"model_id": upload(client, model_file), "target": "cuda-8.0"})
-    assert (refused.status_code, refused.json()["code"]) == (409, "no_device")
-    assert start(client, model_file, target="cuda-8.0", measure="none")
-
-
-def test_a_sweep_makes_one_job_for_each_target(client: TestClient, model_file: Path) -> None:
-    model_id = upload(client, model_file)
-    origin = {"origin": "http://localhost"}
-
-    def send(also: list[str]) -> Response:
-        fields = {
-            "action": "start",
-            "target": "host",
-            "also": also,
-            "budget": "trials",
-            "trials": "8",
-            "shape:x": "1x2",
-        }
-        return client.post(f"/new/{model_id}", data=fields, headers=origin, follow_redirects=False)
-
-    sent = send(["raspberry-pi-4", "host", "cuda-8.0"])
-    assert (sent.status_code, sent.headers["location"]) == (303, "/")
-    jobs = client.get("/api/v1/jobs").json()["items"]
-    assert [(job["target"], job["measure"]) for job in reversed(jobs)] == [
-        ("host", "device"),
-        ("raspberry-pi-4", "none"),
-        ("cuda-8.0", "none"),
-    ]
-    wrong = send(["raspberry-pi-5", "abacus"])
-    assert wrong.status_code == 404
-    assert "abacus" in wrong.text
-    assert '<input type="checkbox" name="also" value="raspberry-pi-5" checked>' in wrong.text
-    assert len(client.get("/api/v1/jobs").json()["items"]) == 3  # all or none
