@@ -32,7 +32,7 @@ test-slow: $(VENV)/installed-dev ## Whole jobs, emulated boards and browsers: wh
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "slow and not installation and not fuzz" $(PYTEST_ARGS)
 
 test-installations: $(VENV)/installed-dev ## Clusters, containers' services, and everything killed at 20 moments of real jobs
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m installation $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m installation $(PYTEST_ARGS) # one after another: a machine has room for one Ray cluster
 
 test-fuzz: $(VENV)/installed-dev ## Hostile files: 2000 against the gate, the compiler and the interface (FUZZ_CASES=50000 for more)
 	@TESSERA_TEST_FUZZ_CASES=$(FUZZ_CASES) $(BIN)/python -m pytest -n $(WORKERS) -m fuzz tests/fuzz $(PYTEST_ARGS)

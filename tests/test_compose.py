@@ -22,7 +22,6 @@ from service import __version__
 from service.settings import Settings
 from tests import compose
 from tests.compose import ROOT, VARIABLE, ByHand, Image
-from tests.service.ray_cluster import CLUSTER
 from tuner.board_setup import board_requirements
 
 SECRETS = {"POSTGRES_PASSWORD": "p4", "S3_ACCESS_KEY": "a1", "S3_SECRET_KEY": "s2", "RAY_AUTH_TOKEN": "r" * 48}
@@ -146,7 +145,6 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.mark.installation
-@pytest.mark.xdist_group(CLUSTER)
 def test_every_service_works_when_it_is_started_as_the_file_says(folder: Path, perceptron_model: Path) -> None:
     hand = ByHand(folder, SECRETS)
     stand_ins = {"postgresql": hand.postgresql, "seaweedfs": hand.seaweedfs}

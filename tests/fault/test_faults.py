@@ -1,8 +1,7 @@
 """Real jobs, and everything dies: a process, the server, a node, the head, the database, the disk, the network.
 
 Each number is one case: it says what is hit, in which stage, and when. ``TESSERA_TEST_FAULTS=100`` runs a hundred,
-``TESSERA_TEST_FAULTS=40:60`` those from the fortieth on; ``-rP`` shows the stage that each one hit, and
-``-n 2 --dist loadgroup`` hits both installations at a time.
+``TESSERA_TEST_FAULTS=40:60`` those from the fortieth on; ``-rP`` shows the stage that each one hit.
 """
 
 from __future__ import annotations
@@ -30,7 +29,6 @@ from service.errors import ServiceError
 from service.signing import check_signature
 from tests import models, signed_in
 from tests.fault.installation import Installation, on_a_cluster, on_one_machine
-from tests.service.ray_cluster import CLUSTER
 from tests.service.test_engine import job_processes, processes_of
 from tuner.bundle import unpack_bundle
 
@@ -150,7 +148,6 @@ def of_kind(kind: str) -> list[Case]:
     return [case for case in cases(NUMBERS) if case.kind == kind]
 
 
-@pytest.mark.xdist_group("machine")
 class TestOneMachine:
     @pytest.mark.parametrize("case", of_kind("machine"), ids=str)
     def test_nothing_is_lost(self, case: Case, machine: Installation, model: Path, tmp_path: Path) -> None:
@@ -159,7 +156,6 @@ class TestOneMachine:
         survives(case, machine, model, tmp_path)
 
 
-@pytest.mark.xdist_group(CLUSTER)
 class TestCluster:
     @pytest.mark.parametrize("case", of_kind("cluster"), ids=str)
     def test_nothing_is_lost(self, case: Case, cluster: Installation, model: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from tests import models
 from tests.service import contract
 from tests.service.fake_job import BEHAVIOUR
 from tests.service.postgresql import PostgresqlServer, postgresql_server, text_of
-from tests.service.ray_cluster import CLUSTER, RayCluster, ray_cluster, ray_environment
+from tests.service.ray_cluster import RayCluster, ray_cluster, ray_environment
 from tests.signed_in import TestClient
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,7 +120,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
     if "engine" in metafunc.fixturenames and module == "test_engine":
         of_one_kind = metafunc.definition.get_closest_marker("local_engine") is not None
-        on_ray = pytest.param("ray", marks=[pytest.mark.installation, pytest.mark.xdist_group(CLUSTER)])
+        on_ray = pytest.param("ray", marks=pytest.mark.installation)
         metafunc.parametrize("engine", ["local"] if of_one_kind else ["local", on_ray], indirect=True)
 
 

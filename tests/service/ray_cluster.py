@@ -25,10 +25,6 @@ _STARTS_WITHIN_S = 60.0
 _RECONNECTS_WITHIN_S = 5
 TOKEN = "0123456789abcdef0123456789abcdef"
 
-# The group of the tests that have a Ray cluster, which run one after another: every cluster's servers for its clients
-# listen on the same ports from 23000 on, and share them without an error. (ray/util/client/server/proxier.py)
-CLUSTER = "cluster"
-
 
 def ray_environment() -> dict[str, str]:
     """What the nodes and whoever talks to them have in common."""
@@ -133,7 +129,11 @@ class RayCluster:
 
 @contextmanager
 def ray_cluster() -> Iterator[RayCluster]:
-    """A cluster without nodes yet; all are killed in the end."""
+    """A cluster without nodes yet; all are killed in the end.
+
+    One at a time on a machine: every cluster's servers for its clients listen on the same ports, from 23000 on, and
+    share them without an error. (ray/util/client/server/proxier.py)
+    """
     folder = Path(tempfile.mkdtemp(prefix="tray"))  # short: it holds sockets
     cluster = RayCluster(folder)
     try:

@@ -13,11 +13,11 @@ from service.engine.ray_cluster import require_ray
 from service.errors import ServiceError
 from service.settings import Settings
 from tests.service.conftest import Served, ended, start, until
-from tests.service.ray_cluster import CLUSTER, RayCluster, RayNode, ray_cluster, ray_environment
+from tests.service.ray_cluster import RayCluster, RayNode, ray_cluster, ray_environment
 from tests.service.test_engine import job_pid, log_of, processes_of
 from tests.signed_in import TestClient
 
-pytestmark = [pytest.mark.installation, pytest.mark.xdist_group(CLUSTER)]
+pytestmark = pytest.mark.installation
 
 BOARD = "raspberry-pi-4"
 
