@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -10,6 +11,7 @@ from typing import Self
 from tuner.errors import WorkerError
 from tuner.measure.tracker import Tracker
 from tuner.network_process import Program, RunnableNetwork
+from tuner.spinning import UNSEEN_S
 
 _LOADED_WITHIN_S = 600.0
 
@@ -36,6 +38,7 @@ class _BoardNetwork(RunnableNetwork):
         self.name = name
         self._program = program
         self._path = path
+        self._may_spin = False
         answer = self._ask({"load": True}, timeout_s=_LOADED_WITHIN_S)
         self.load_s = float(str(answer["load_s"]))
 
@@ -43,9 +46,15 @@ class _BoardNetwork(RunnableNetwork):
         with contextlib.suppress(WorkerError):  # the board may be gone: then so is what was loaded there
             self._ask({"unload": True}, timeout_s=_LOADED_WITHIN_S)
 
+    def rest(self) -> None:
+        if self._may_spin:
+            time.sleep(UNSEEN_S)
+        self._may_spin = False
+
     @property
     def _folder(self) -> Path:
         return Path(self._program.folder.name)
 
     def _ask(self, request: dict[str, object], *, timeout_s: float) -> dict[str, object]:
+        self._may_spin = True
         return self._program.ask({"network": str(self._path), **request}, timeout_s=timeout_s)

@@ -13,8 +13,6 @@ from tuner.board_process import BoardProcess
 from tuner.frontend.tensors import TensorSpec
 from tuner.network_process import CONTENDER, Kind, NetworkProcess, RunnableNetwork, Sample
 
-# ONNX Runtime's threads spin for up to 30 ms after a run (measured on two cores); whoever is next waits them out.
-_SETTLE_S = 0.05
 # The caches were somebody else's: ResNet-18 (47 MB of weights) took 9.0, 8.9, 8.5, 7.7, 7.6 ms before it stayed at 6.6.
 _WARM_UP_US = 60_000.0
 _TURN_US = 60_000.0
@@ -62,7 +60,8 @@ def compare(
 ) -> dict[str, Latency]:
     """Time the contenders in turns, A B C A B C …, on one sample with ``threads`` threads each.
 
-    Each turn is about 60 ms of untimed runs and 60 ms of timed single ones. Ends after 15 rounds or when the budget is
+    Each turn begins when everybody's threads sleep, and is about 60 ms of untimed runs and 60 ms of timed single ones.
+    Ends after 15 rounds or when the budget is
     spent; loading and everybody's first run are not counted. A network so slow that
     one run takes a tenth of the budget has no untimed runs and takes part while the budget lasts; its first run
     counts, so that everybody is timed at least once. With a ``board`` that is where they run (compiled ones only).
@@ -87,7 +86,7 @@ def compare(
             network.run([sample], names, [])
         started = time.monotonic()
         for name, network in networks.items():
-            time.sleep(_SETTLE_S)
+            _rest(networks)
             if network.first_run_us > time_budget_s * _SLOW_FRACTION * 1e6:
                 once_us[name] = network.first_run_us
                 latencies[name] = [network.first_run_us]
@@ -100,12 +99,13 @@ def compare(
                 slow = rounds[name] > 0 and once_us[name] > time_budget_s * _SLOW_FRACTION * 1e6
                 if rounds[name] and (left_s <= 0 or (slow and once_us[name] > left_s * 1e6 / len(networks))):
                     continue
+                _rest(networks)
                 latencies[name] += _turn(network, once_us[name], slow=slow)
                 rounds[name] += 1
             if time.monotonic() - started > time_budget_s:
                 break
         if afterwards is not None:
-            time.sleep(_SETTLE_S)
+            _rest(networks)
             afterwards(networks)
         return {
             name: _latency(latencies[name], rounds=rounds[name], threads=threads, load_s=networks[name].load_s)
@@ -123,8 +123,12 @@ def choose(*, untuned: Latency, tuned: Latency) -> str:
     return "improved" if tuned.median_us < untuned.median_us - noise_us else "no_improvement"
 
 
+def _rest(networks: Mapping[str, RunnableNetwork]) -> None:
+    for network in networks.values():
+        network.rest()
+
+
 def _turn(network: RunnableNetwork, once_us: float, *, slow: bool) -> list[float]:
-    time.sleep(_SETTLE_S)
     if slow:
         return network.time_us(1)
     untimed, timed = (max(1, min(_MAX_RUNS_PER_TURN, round(us / once_us))) for us in (_WARM_UP_US, _TURN_US))

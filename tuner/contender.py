@@ -1,8 +1,7 @@
 """``python -m tuner.contender``: one network in a process of its own, run and timed on request.
 
-A compiled module can crash, and ONNX Runtime's threads keep spinning for about 30 ms after a run (measured): each
-network gets its own process, and only one is active at a time. ONNX Runtime keeps its default spinning, so that it
-is timed at its best.
+A compiled module can crash, and engines' threads go on spinning after a run (`tuner.spinning`): each network gets its
+own process, and only one is active at a time. Every engine keeps its default spinning, so that it is timed at its best.
 
 Requests are lines of JSON on standard input, answers lines of JSON on the original standard output (whatever native
 code prints goes to standard error):

@@ -18,6 +18,7 @@ from typing import Literal, Self
 import numpy as np
 
 from tuner.errors import WorkerError
+from tuner.spinning import wait_until_asleep
 
 Sample = Mapping[str, np.ndarray]
 Kind = Literal["tvm", "onnxruntime"]
@@ -61,6 +62,10 @@ class Program:
             if stream is not None:
                 stream.close()
         self.folder.cleanup()
+
+    def rest(self) -> None:
+        """Return when the child's threads sleep."""
+        wait_until_asleep(self._child.pid)
 
     def ask(self, request: dict[str, object], *, timeout_s: float) -> dict[str, object]:
         assert self._child.stdin is not None
@@ -117,6 +122,10 @@ class RunnableNetwork(ABC):
 
     @abstractmethod
     def close(self) -> None: ...
+
+    @abstractmethod
+    def rest(self) -> None:
+        """Return when its threads sleep: they spin for a while after a run."""
 
     def __enter__(self) -> Self:
         return self
@@ -183,6 +192,9 @@ class NetworkProcess(RunnableNetwork):
 
     def close(self) -> None:
         self._program.close()
+
+    def rest(self) -> None:
+        self._program.rest()
 
     @property
     def _folder(self) -> Path:

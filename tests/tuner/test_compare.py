@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,6 +18,7 @@ from tuner.errors import WorkerError
 from tuner.network_process import NetworkProcess, RunnableNetwork
 from tuner.roofline import measured_roofline
 from tuner.roofline_kernels import describe_roofline
+from tuner.spinning import is_awake, wait_until_asleep
 from tuner.targets import host_target
 
 
@@ -68,6 +71,32 @@ def test_what_is_still_loaded_is_asked_afterwards(network: Network) -> None:
     assert took_s[0] < 10
 
 
+def test_nobody_is_timed_beside_threads_that_still_spin(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    time_us, processes, beside = NetworkProcess.time_us, set[NetworkProcess](), []
+
+    def timed(self: NetworkProcess, runs: int) -> list[float]:
+        processes.add(self)
+        beside.extend(each.name for each in processes - {self} if is_awake(each._program._child.pid))
+        return time_us(self, runs)
+
+    monkeypatch.setattr(NetworkProcess, "time_us", timed)
+    contenders = {
+        "spinning": Contender(path=network.module, program="tests.tuner.spinner"),
+        "onnxruntime": Contender(path=network.onnx_path, kind="onnxruntime"),
+    }
+    measured = compare(contenders, network.imported.inputs, network.samples[0], threads=1, time_budget_s=3)
+    assert measured["onnxruntime"].rounds >= 2
+    assert beside == []
+
+
+def test_who_spins_for_ever_is_not_waited_for() -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as child:
+        wait_until_asleep(child.pid, within_s=0.2)
+        assert is_awake(child.pid)
+        child.kill()
+    wait_until_asleep(child.pid)  # nor who has ended
+
+
 class _Slow:
     """A network of a second a run, on a clock of its own."""
 
@@ -78,6 +107,8 @@ class _Slow:
         return self
 
     def __exit__(self, *_: object) -> None: ...
+
+    def rest(self) -> None: ...
 
     def run(self, *_: object) -> list[object]:
         self.time_us(1)
