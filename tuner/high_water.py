@@ -6,6 +6,7 @@ The resident size of the process would not tell: it has Python, TVM and the weig
 from __future__ import annotations
 
 import ctypes
+import gc
 import mmap
 import os
 import re
@@ -52,6 +53,9 @@ def growth_bytes(run: Callable[[], object]) -> int | None:
     library = ctypes.CDLL(None)
     if not hasattr(library, "malloc_stats") or not hasattr(library, "mallinfo2"):
         return None
+    # What is garbage already goes back to the heap before its free blocks are taken, not while the run needs some.
+    gc.collect()
+    gc.disable()
     library.malloc.argtypes, library.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
     library.free.argtypes = [ctypes.c_void_p]
     library.mallinfo2.restype = _Books
@@ -69,6 +73,7 @@ def growth_bytes(run: Callable[[], object]) -> int | None:
         run()
         most_mappings, most_bytes = _most_mapped(library)
     finally:
+        gc.enable()
         for block in taken:
             library.free(block)
     mappings, mapped = max(0, most_mappings - before.hblks), max(0, most_bytes - before.hblkhd)

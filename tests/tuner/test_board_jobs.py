@@ -28,6 +28,12 @@ def fleet() -> Iterator[Boards]:
         yield made
 
 
+@pytest.fixture(autouse=True)
+def _boards_rest_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their networks have one thread, and nobody spins."""
+    monkeypatch.setattr("tuner.board_process.UNSEEN_S", 0.0)
+
+
 def run(fleet: Boards, model: Path, work_dir: Path, *, sink: ListSink, store: MemoryRecordStore) -> TuneResult:
     target = replace(host_target(), name=KEY, device="a board", threads=1)
     request = TuneRequest(
