@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-
-import numpy as np
 
 from schedules.winograd import WINOGRAD
 from tuner.compile import LLVM_OPT_LEVELS, Scheduled, build_scheduled, build_untuned, schedule_network
@@ -15,6 +13,7 @@ from tuner.frontend.convert import ImportedModel
 from tuner.limit import MemoryLimit
 from tuner.measure.fleet import NoBoardError
 from tuner.measure.tracker import TrackerError
+from tuner.network_process import Sample
 from tuner.place import Place
 from tuner.plan import Plan
 from tuner.request import TuneRequest
@@ -22,7 +21,6 @@ from tuner.search.alternatives import USUAL_WAY
 from tuner.tasks import ExtractedTask
 from tuner.verify import NumericsReport
 
-Sample = Mapping[str, np.ndarray]
 _COMPARISON_BUDGET_S = 10.0
 
 

@@ -13,8 +13,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from schedules.graph.pipeline import prepare
 from tuner.builds import Build, Builds, CheckedBuild
 from tuner.bundle import bundle_name, write_bundle
@@ -42,7 +40,7 @@ from tuner.limit import MemoryLimit
 from tuner.manifest import describe
 from tuner.measure.builder import BuildPool
 from tuner.memory import timeline_as_dicts
-from tuner.network_process import RunnableNetwork
+from tuner.network_process import RunnableNetwork, Sample
 from tuner.place import Place
 from tuner.plan import Plan, measured_completely, needed_tasks, without_unknown_ways
 from tuner.records import Record, RecordStore
@@ -56,7 +54,6 @@ from tuner.tuning import Tuning, TuningSummary
 from tuner.verify import NumericsReport
 from tuner.winners import Winners
 
-Sample = Mapping[str, np.ndarray]
 _TUNED = "tuned"
 _BASELINE_BUDGET_S = 6.0
 _COMPARISON_BUDGET_S = 20.0

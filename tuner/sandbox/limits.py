@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 from dataclasses import dataclass
+
+from tuner.sandbox.user import processes
 
 _HARD_CAP_PROCESSES = 32_768
 
@@ -54,12 +57,8 @@ def usual_processes() -> int:
 def _threads_of(uid: int) -> int:
     """How many threads a user has now, as far as ``/proc`` tells."""
     count = 0
-    for name in os.listdir("/proc"):
-        if not name.isdecimal():
-            continue
-        try:
-            if os.stat(f"/proc/{name}").st_uid == uid:
-                count += len(os.listdir(f"/proc/{name}/task"))
-        except OSError:  # ended meanwhile, or hidden
-            continue
+    for pid, owner in processes():
+        if owner == uid:
+            with contextlib.suppress(OSError):  # ended meanwhile
+                count += len(os.listdir(f"/proc/{pid}/task"))
     return count

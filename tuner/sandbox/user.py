@@ -8,11 +8,10 @@ read files regardless of their permissions. Which files those are is up to Landl
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 # Nobody else's: systemd lists 60706 to 61183 as unused (UIDS-GIDS), and of the packages that Debian gives numbers from
@@ -46,7 +45,18 @@ def can_change() -> bool:
 
 def unused() -> int:
     """One of the users above that has no process now; any of them, so that two who ask at once get two."""
-    return secrets.choice(sorted(set(SANDBOX_UIDS) - _seen()) or SANDBOX_UIDS)
+    return secrets.choice(sorted(set(SANDBOX_UIDS) - {uid for _, uid in processes()}) or SANDBOX_UIDS)
+
+
+def processes() -> Iterator[tuple[str, int]]:
+    """Every process by its number, and whose it is, as far as ``/proc`` tells."""
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            try:
+                uid = os.stat(f"/proc/{name}").st_uid
+            except OSError:  # ended meanwhile, or hidden
+                continue
+            yield name, uid
 
 
 def change(uid: int) -> None:
@@ -78,16 +88,6 @@ def _capabilities(which: str) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1], 16) for line in lines if line.startswith(f"{which}:")), 0)
-
-
-def _seen() -> set[int]:
-    """The users that have processes, as far as ``/proc`` tells."""
-    found = set()
-    for name in os.listdir("/proc"):
-        if name.isdecimal():
-            with contextlib.suppress(OSError):  # ended meanwhile, or hidden
-                found.add(os.stat(f"/proc/{name}").st_uid)
-    return found
 
 
 def _are_mapped(uids: range) -> bool:
