@@ -125,9 +125,7 @@ class Engine:
         try:
             self._placement.start(claim)
         except CannotStart as reason:
-            queue.requeue(
-                self._database, claim.job_id, reason=str(reason), attempt=claim.attempt, after_s=_NO_PLACE_DELAY_S
-            )
+            self._give_back(claim.job_id, claim.attempt, reason)
             return False
         except OSError as error:
             self._settle(claim.job_id, Death(exit_code=None, cause=f"it could not be started: {error}"))
@@ -135,9 +133,16 @@ class Engine:
         log.info("attempt %d of job %s started", claim.attempt, claim.job_id)
         return True
 
+    def _give_back(self, job_id: str, attempt: int, reason: CannotStart) -> None:
+        queue.requeue(self._database, job_id, reason=str(reason), attempt=attempt, after_s=_NO_PLACE_DELAY_S)
+
     def _settle_if_dead(self, job: queue.ActiveJob) -> bool:
         """True when the job has no process (any more)."""
-        death = self._placement.death(job)
+        try:
+            death = self._placement.death(job)
+        except CannotStart as reason:
+            self._give_back(job.id, job.attempt, reason)
+            return True
         if death is None and job.silent_s > self._settings.heartbeat_timeout_s:
             death = Death(exit_code=None, cause=f"it was silent for {job.silent_s:.0f} s and was ended")
         if death is None:

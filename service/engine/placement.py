@@ -32,11 +32,12 @@ class Placement(Protocol):
         start now."""
 
     def start(self, claim: Claim) -> None:
-        """Start an attempt's process. Raises `CannotStart` when there is no place for it now, and OSError when its
-        process cannot be started."""
+        """Start an attempt's process, or ask for it: nobody else may have to wait for that. Raises `CannotStart` when
+        there is no place for it now, and OSError when its process cannot be started."""
 
     def death(self, job: ActiveJob) -> Death | None:
-        """How the job's process ended; None when it is alive, or nobody knows."""
+        """How the job's process ended; None when it is alive, or nobody knows. Raises `CannotStart` when it turned out
+        that there is no place for it."""
 
     def end(self, job: ActiveJob) -> bool:
         """Kill what is left of the job's processes; True when nothing is."""

@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -32,6 +33,8 @@ from tuner.sandbox import Mode
 _STARTS_WITHIN_S = 45.0
 _ANSWERS_WITHIN_S = 8.0
 _ENDS_WITHIN_S = 15.0
+# An actor that has not started has nothing to end, or it goes with the actor.
+_STARTING_ENDS_WITHIN_S = 2.0
 # How long a server may be away, to start again for instance, and still be told how a job ended.
 _LINGERS_S = 120.0
 _LOG_BYTES = 256 * 1024
@@ -97,11 +100,21 @@ class JobActor:
         return ended
 
 
+@dataclass(frozen=True)
+class _Starting:
+    """What an actor was asked that may not have started: a cluster takes seconds for that, or has no place for it."""
+
+    look: Any
+    until: float  # on the monotonic clock
+
+
 class Bridge:
     """The operations of the protocol: each method is one, its arguments are the request's."""
 
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
+        self._starting: dict[str, _Starting] = {}
+        self._actors: dict[str, Any] = {}  # the first call of one that was looked up takes seconds
 
     def cluster(self) -> dict[str, Any]:
         """What the cluster has, and what of it is free."""
@@ -116,7 +129,7 @@ class Bridge:
     def start(
         self, name: str, job_id: str, command: list[str], environment: dict[str, str], needs: dict[str, float]
     ) -> dict[str, Any]:
-        """Start a job's actor; ``refused`` says why there was no place for it."""
+        """Ask for a job's actor. Whether there is a place for it `look` tells."""
         tags = {resource: amount for resource, amount in needs.items() if resource.startswith(RESOURCE_PREFIX)}
         remote = ray.remote(JobActor).options(
             name=name,
@@ -128,21 +141,19 @@ class Bridge:
             get_if_exists=True,
         )
         actor: Any = remote.remote(job_id, command, environment)
-        try:
-            ray.get(actor.look.remote(0), timeout=_STARTS_WITHIN_S)
-        except (GetTimeoutError, RayActorError) as error:
-            ray.kill(actor)
-            return {"refused": _first_line(error)}
+        self._actors[name] = actor
+        self._starting[name] = _Starting(actor.look.remote(0), time.monotonic() + _STARTS_WITHIN_S)
         return {}
 
     def look(self, name: str, known_bytes: int | None) -> dict[str, Any]:
-        """What `JobActor.look` says; ``gone`` says why there is nobody to ask."""
+        """What `JobActor.look` says; ``gone`` says why there is nobody to ask, ``refused`` why there never was."""
+        starting = self._starting.get(name)
+        if starting is not None:
+            return self._first_look(name, starting) or _nothing_new(known_bytes)
         try:
-            return dict(
-                ray.get(ray.get_actor(name, self._namespace).look.remote(known_bytes), timeout=_ANSWERS_WITHIN_S)
-            )
+            return dict(ray.get(self._actor(name).look.remote(known_bytes), timeout=_ANSWERS_WITHIN_S))
         except GetTimeoutError:
-            return {"exit_code": None, "log": "", "log_bytes": known_bytes}  # busy or cut off: the heartbeat tells
+            return _nothing_new(known_bytes)  # busy or cut off: the heartbeat tells
         except ValueError:
             return {"gone": "its place in the Ray cluster is gone"}
         except RayActorError as error:
@@ -150,24 +161,54 @@ class Bridge:
 
     def end(self, name: str) -> dict[str, Any]:
         """End the job's processes and its actor."""
+        starting = self._starting.pop(name, None)
+        within_s = _ENDS_WITHIN_S if starting is None else _STARTING_ENDS_WITHIN_S
         try:
-            actor = ray.get_actor(name, self._namespace)
+            actor = self._actor(name)
+            ended = bool(ray.get(actor.end.remote(), timeout=within_s))
         except ValueError:
             return {"ended": True}
-        try:
-            ended = bool(ray.get(actor.end.remote(), timeout=_ENDS_WITHIN_S))
         except GetTimeoutError:
-            ended = False
+            ended = starting is not None
         except RayActorError:
             ended = True
         if ended:
-            ray.kill(actor)
+            self._kill(name)
         return {"ended": ended}
 
     def names(self) -> dict[str, Any]:
         """The names of all actors of this namespace."""
         actors = ray.util.list_named_actors(all_namespaces=True)
         return {"names": [actor["name"] for actor in actors if actor["namespace"] == self._namespace]}
+
+    def _first_look(self, name: str, starting: _Starting) -> dict[str, Any] | None:
+        """None while the actor may still start."""
+        if ray.wait([starting.look], timeout=0)[0]:
+            del self._starting[name]
+            try:
+                return dict(ray.get(starting.look))
+            except RayActorError as error:
+                refused = _first_line(error)
+        elif time.monotonic() < starting.until:
+            return None
+        else:
+            del self._starting[name]
+            refused = f"it did not start within {_STARTS_WITHIN_S:.0f} s"
+        self._kill(name)
+        return {"refused": refused}
+
+    def _actor(self, name: str) -> Any:
+        """Raises ValueError where there is none of that name."""
+        if name not in self._actors:
+            self._actors[name] = ray.get_actor(name, self._namespace)
+        return self._actors[name]
+
+    def _kill(self, name: str) -> None:
+        ray.kill(self._actors.pop(name))
+
+
+def _nothing_new(known_bytes: int | None) -> dict[str, Any]:
+    return {"exit_code": None, "log": "", "log_bytes": known_bytes}
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,8 +36,8 @@ from tuner.sandbox.files import remove_tree
 from tuner.targets import TargetSpec
 
 _CONNECTS_WITHIN_S = 60.0
-# More than an actor may take to start, which is what takes longest.
-_ANSWERS_WITHIN_S = 60.0
+# More than a job's processes may take to end, which is what takes longest.
+_ANSWERS_WITHIN_S = 30.0
 _TRY_AGAIN_S = 3.0
 _CLIENT_PORT = 10001
 _FRESH_S = 1.0
@@ -132,23 +132,22 @@ class RayPlacement:
 
     def start(self, claim: Claim) -> None:
         name = _name(claim.job_id, claim.attempt)
+        needs = self._needs(claim.measured_target) if claim.measured_target else {}
         try:
-            answer = self._bridge.ask(
+            self._bridge.ask(
                 "start",
                 name=name,
                 job_id=claim.job_id,
                 command=[*self._command, claim.job_id, str(claim.attempt)],
                 environment=self._environment(),
-                needs=self._needs(claim.measured_target) if claim.measured_target else {},
+                needs=needs,
             )
         except Unreachable as error:
             self._lose(error)
             raise CannotStart(f"The job waits for the Ray cluster: {error}.") from error
-        if "refused" in answer:
-            raise CannotStart(f"The Ray cluster has no place for the job now: {answer['refused']}")
         self._hold(name)
         self._log_bytes[name] = 0
-        self._asked_at = float("-inf")
+        self._occupy(needs)
 
     def death(self, job: ActiveJob) -> Death | None:
         try:
@@ -156,6 +155,8 @@ class RayPlacement:
         except Unreachable as error:
             self._lose(error)
             return None
+        if "refused" in answer:
+            raise CannotStart(f"The Ray cluster has no place for the job now: {answer['refused']}")
         if "gone" in answer:
             return Death(exit_code=None, cause=answer["gone"])
         return None if answer["exit_code"] is None else Death(exit_code=answer["exit_code"])
@@ -212,7 +213,7 @@ class RayPlacement:
     def _look(self, name: str) -> dict[str, Any]:
         """What the actor of an attempt says; its log is kept."""
         answer = self._bridge.ask("look", name=name, known_bytes=self._log_bytes.get(name))
-        if "gone" not in answer:
+        if "log" in answer:
             path = self._settings.job_log(_job_of(name))
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("a") as log:
@@ -235,6 +236,13 @@ class RayPlacement:
         tag = f"{RESOURCE_PREFIX}{target}"
         tagged = self._cluster is not None and tag in self._cluster.total
         return {"CPU": 1.0, tag: 1.0} if tagged else {"CPU": 1.0}
+
+    def _occupy(self, needs: Mapping[str, float]) -> None:
+        """What was asked for is not free, though the cluster says so until it has come to it."""
+        if self._cluster is not None:
+            free = {name: amount - needs.get(name, 0.0) for name, amount in self._cluster.free.items()}
+            self._cluster = replace(self._cluster, free=free)
+            self._asked_at = time.monotonic()
 
     def _free(self, resource: str) -> float:
         return self._cluster.free.get(resource, 0.0) if self._cluster else 0.0

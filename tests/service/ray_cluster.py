@@ -71,6 +71,18 @@ class RayNode:
                 if only in " ".join(process.cmdline()):
                     process.send_signal(signal.SIGKILL)
 
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Everything of it stands still meanwhile."""
+        for process in (processes := self.processes()):
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
+
 
 class RayCluster:
     def __init__(self, folder: Path) -> None:

@@ -101,6 +101,23 @@ def test_a_job_has_half_of_the_free_builders_for_as_long_as_it_runs(
             until(lambda job=job: not processes_of(job), within_s=20)  # type: ignore[misc]
 
 
+def test_nobody_waits_for_a_node_that_does_not_answer(cluster: RayCluster, fake: Served, model_file: Path) -> None:
+    cluster.start_head(cores=0)
+    stuck, _ = (cluster.start_node(resources={tag: 1}) for tag in ("target:host", f"target:{BOARD}"))
+    with fake("hang") as client:
+        until(lambda: client.get("/readyz").status_code == 200, within_s=60)
+        with stuck.stopped():
+            first = start(client, model_file)
+            until(lambda: state_of(client, first) == ("running", 1))
+            second = start(client, model_file, target=BOARD)
+            assert job_pid(second)
+            client.post(f"/api/v1/jobs/{first}/cancel")
+            assert ended(client, first)["state"] == "cancelled"
+        client.post(f"/api/v1/jobs/{second}/cancel")
+        assert ended(client, second)["state"] == "cancelled"
+        assert processes_of(first) == []
+
+
 def test_a_job_goes_on_elsewhere_when_its_node_dies(cluster: RayCluster, fake: Served, model_file: Path) -> None:
     cluster.start_head(cores=0)
     nodes = [cluster.start_node(resources={"target:host": 1}) for _ in range(2)]
