@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -91,8 +93,8 @@ class Tuning:
     """A search over the tasks of one network on one target.
 
     ``builder`` and ``runner`` are owned by the caller. Every batch's records are in ``store`` before the next one is
-    proposed, so that a job that dies loses one batch at most. ``afterwards_s`` is what the caller expects to take after
-    the search whatever it finds, for the estimate of the time left.
+    measured, so that a job that dies loses the timings of one batch at most. ``afterwards_s`` is what the caller
+    expects to take after the search whatever it finds, for the estimate of the time left.
     """
 
     tasks: Sequence[TuningTask]
@@ -160,20 +162,42 @@ class Tuning:
         )
 
     def _search(self, budget: Budget, started: float) -> str:
-        """Measure batch after batch; why that ended."""
-        while True:
-            left = (budget.trials - self._trials) if budget.trials is not None else self.config.batch * 64
-            if budget.time_limit_s is not None and self.clock() - started >= budget.time_limit_s:
-                return "time"
-            if left <= 0:
-                return "budget"
-            batch = self.loop.propose(left)
+        """Measure round after round; why that ended. While one is built, the next one is drafted."""
+        with ThreadPoolExecutor(1, thread_name_prefix="tessera-build") as building:
+            ahead: list[Batch] = []
+            while True:
+                if budget.time_limit_s is not None and self.clock() - started >= budget.time_limit_s:
+                    return "time"
+                left = (budget.trials - self._trials) if budget.trials is not None else self.config.batch * 64
+                if left <= 0:
+                    return "budget"
+                batches = ahead or self._draft_round(left)
+                if not batches:
+                    return "exhausted" if self.loop.exhausted else "converged"
+                jobs = [[self._job(self._by_key[batch.task.key], draft) for draft in batch.drafts] for batch in batches]
+                try:
+                    builds = building.submit(self.builder.build, list(chain.from_iterable(jobs)))
+                    ahead = self._draft_round(left - sum(len(batch.drafts) for batch in batches))
+                    built = iter(builds.result())
+                    for batch in batches:
+                        self._measure(batch, list(islice(built, len(batch.drafts))))
+                finally:
+                    for job in chain.from_iterable(jobs):
+                        job.output.unlink(missing_ok=True)
+                if self._reference.is_due:
+                    self._follow_drift()
+                self._report(budget, started)
+
+    def _draft_round(self, left: int) -> list[Batch]:
+        """As many batches as fill one of the usual size, since first looks are small: workers that build for several
+        tasks at a time seldom wait for each other."""
+        batches: list[Batch] = []
+        while (count := sum(len(batch.drafts) for batch in batches)) < min(left, self.config.batch):
+            batch = self.loop.propose(left - count)
             if batch is None:
-                return "exhausted" if self.loop.exhausted else "converged"
-            self._measure(batch)
-            if self._reference.is_due:
-                self._follow_drift()
-            self._report(budget, started)
+                break
+            batches.append(batch)
+        return batches
 
     def _follow_drift(self) -> None:
         steadiness = self._reference.time()
@@ -215,18 +239,12 @@ class Tuning:
                 self.sink.emit(TaskRecalled(task=task.key, best_us=best.latency_us, knobs=best.knobs))
         return self.store.own()
 
-    def _measure(self, batch: Batch) -> None:
+    def _measure(self, batch: Batch, built: Sequence[Built | Failure]) -> None:
         task = self._by_key[batch.task.key]
-        jobs = [self._job(task, draft) for draft in batch.drafts]
         best_us = self.loop.best_us(task.key)
-        try:
-            built = self.builder.build(jobs)
-            runnable = [item for item in built if isinstance(item, Built)]
-            timed = self.runner.time(runnable, best_us=best_us)
-            self._reference.offer(runnable, timed)
-        finally:
-            for job in jobs:
-                job.output.unlink(missing_ok=True)
+        runnable = [item for item in built if isinstance(item, Built)]
+        timed = self.runner.time(runnable, best_us=best_us)
+        self._reference.offer(runnable, timed)
         timings = iter(timed)
         results = [next(timings) if isinstance(item, Built) else item for item in built]
         taken = [self._taken(task, draft, item) for draft, item in zip(batch.drafts, built, strict=True)]

@@ -64,11 +64,13 @@ class ScriptedBuilder:
     step: Step = nothing
     build_s: float = 0.1
     proposed: list[Decisions] = field(default_factory=list)
+    tasks: list[str] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
 
     def build(self, jobs: list[BuildJob]) -> list[Built | Failure]:
         decided = [decisions_of(self.space, job.trace_json) for job in jobs]
         self.proposed += decided
+        self.tasks += [job.task.key for job in jobs]
         self.batches.append(len(jobs))
         return [self._build(job, decisions) for job, decisions in zip(jobs, decided, strict=True)]
 

@@ -7,6 +7,7 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from tuner.records import FailureKind, Record
 from tuner.request import Budget
 from tuner.search.draft import Draft
 from tuner.search.features import FEATURES_VERSION, Featurizer
+from tuner.search.loop import Batch
 from tuner.tuning import machine_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,6 +75,7 @@ def test_one_seed_gives_one_sequence_of_proposals_and_another_seed_another(tmp_p
 def test_a_process_without_tvm_proposes_the_same(tmp_path: Path, hash_seed: str) -> None:
     code = """
 import sys
+import threading
 from pathlib import Path
 
 class NoTVM:
@@ -193,3 +196,29 @@ def test_a_schedule_found_wrong_is_not_recalled_as_the_best(tmp_path: Path) -> N
     assert recalled.best_us == min(others) > (best.latency_us or 0.0)
     known = {record.decisions for record in first.store.own()}
     assert not known & set(second.builder.proposed)
+
+
+def test_first_looks_at_several_tasks_are_built_together(tmp_path: Path) -> None:
+    bench = Bench(scratch=tmp_path, names=tuple("abcdefgh"))
+    bench.tuning().run(Budget(trials=64))
+    assert bench.builder.batches[0] == 16
+    assert len(set(bench.builder.tasks[:16])) == 4
+    assert len(bench.builder.proposed) == 64
+
+
+def test_the_next_round_is_drafted_while_one_is_built(tmp_path: Path) -> None:
+    bench = Bench(scratch=tmp_path, names=tuple("abcdefgh"))
+    tuning = bench.tuning()
+    ahead, propose, proposed, waited = threading.Event(), tuning.loop.propose, [0], []
+
+    def noted(trials_left: int) -> Batch | None:
+        if proposed[0] >= 16:
+            ahead.set()
+        batch = propose(trials_left)
+        proposed[0] += len(batch.drafts) if batch else 0
+        return batch
+
+    tuning.loop.propose = noted  # type: ignore[method-assign]
+    bench.builder.step = lambda what: waited.append(ahead.wait(10))
+    tuning.run(Budget(trials=64))
+    assert all(waited)

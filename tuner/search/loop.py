@@ -95,6 +95,7 @@ class _TaskState:
     best_us: float | None = None
     trials: int = 0
     batches: int = 0
+    is_pending: bool = False
     cost_s: float = 0.0
     best_after_batch: list[float] = field(default_factory=list)
     features: list[NDArray[np.float32]] = field(default_factory=list)
@@ -189,8 +190,17 @@ class SearchLoop:
             state.best_after_batch = [state.best_us] * 2
 
     def propose(self, trials_left: int) -> Batch | None:
-        """The next batch of at most ``trials_left`` candidates; None when no task is worth another batch."""
-        open_states = [state for state in self._states.values() if not state.drafter.exhausted and state.task.spaces]
+        """The next batch of at most ``trials_left`` candidates; None when no task is worth another batch.
+
+        It may be asked before what it proposed was observed. A task has one batch at a time: while its first one is
+        pending others are proposed, later None where its next one would be worth most.
+        """
+        pending = [state for state in self._states.values() if state.is_pending]
+        open_states = [
+            state
+            for state in self._states.values()
+            if not state.drafter.exhausted and state.task.spaces and not (state.is_pending and state.best_us is None)
+        ]
         while open_states and trials_left > 0:
             totals = totals_us(self._latencies_us())
             unmeasured = {use.alternative for s in open_states if s.best_us is None for use in s.task.uses}
@@ -202,16 +212,20 @@ class SearchLoop:
             if max(gains.values()) < self._config.stop_gain * self.estimated_us():
                 return None
             state = max(open_states, key=lambda state: gains[state.task.key] / self._trial_cost_s(state))
+            if state.is_pending:
+                return None
             drafts = self._draft(state, min(self._batch_size(state, trials_left), trials_left))
             if drafts:
+                state.is_pending = True
                 return Batch(task=state.task, drafts=drafts)
             open_states.remove(state)
-        self._exhausted = trials_left > 0
+        self._exhausted = trials_left > 0 and not pending
         return None
 
     def observe(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
         """Take the outcomes of a proposed batch, in any order; fewer than proposed is fine (a cut-off batch)."""
         state = self._states[batch.task.key]
+        state.is_pending = False
         self._note(state, outcomes)
         state.cost_s += sum(outcome.cost_s for outcome in outcomes)
         state.trials += len(outcomes)
@@ -354,9 +368,10 @@ class SearchLoop:
         """
         if state.best_us is None:
             return self._known_or_assumed_us(state) / (1 + state.batches) ** 2
+        batches = state.batches + state.is_pending
         rates = [s.task.flops / s.best_us for s in self._states.values() if s.best_us]
         room_us = max(0.02 * state.best_us, state.best_us - state.task.flops / (1.1 * max(rates)))
-        ahead_us = min(room_us, state.best_us * 0.3 / max(1, state.batches) ** 2)
+        ahead_us = min(room_us, state.best_us * 0.3 / max(1, batches) ** 2)
         back_us = 0.0
         if len(state.best_after_batch) >= 3:
             back_us = max(0.0, state.best_after_batch[-3] - state.best_us) / 2

@@ -68,6 +68,33 @@ def test_the_budget_is_never_exceeded() -> None:
     assert sum(spend(loop, 50).values()) == 50
 
 
+def test_other_tasks_are_proposed_while_a_first_batch_is_pending() -> None:
+    loop = SearchLoop([task("a"), task("b")], NoRanker(), machine=MACHINE, seed=1)
+    first, second = loop.propose(100), loop.propose(100)
+    assert first is not None
+    assert second is not None
+    assert {first.task.key, second.task.key} == {"a", "b"}
+    assert loop.propose(100) is None
+    assert not loop.exhausted
+    loop.observe(first, outcomes(first))
+    again = loop.propose(100)
+    assert again is not None
+    assert again.task.key == first.task.key
+
+
+def test_a_task_that_is_worth_most_is_not_passed_over_while_its_batch_is_pending() -> None:
+    loop = SearchLoop([task("heavy", weight=100), task("light")], NoRanker(), machine=MACHINE, seed=1)
+    for batch in [loop.propose(100), loop.propose(100)]:
+        assert batch is not None
+        loop.observe(batch, outcomes(batch))
+    pending = loop.propose(100)
+    assert pending is not None
+    assert pending.task.key == "heavy"
+    assert loop.propose(100) is None
+    loop.observe(pending, outcomes(pending))
+    assert loop.propose(100) is not None
+
+
 def test_a_budget_smaller_than_the_tasks_goes_to_the_heaviest() -> None:
     tasks = [task("light", size=16), task("heavy", size=256), task("middle", size=64)]
     loop = SearchLoop(tasks, NoRanker(), machine=MACHINE, seed=1)
