@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -174,15 +174,15 @@ class Tuning:
                 batches = ahead or self._draft_round(left)
                 if not batches:
                     return "exhausted" if self.loop.exhausted else "converged"
-                jobs = [[self._job(self._by_key[batch.task.key], draft) for draft in batch.drafts] for batch in batches]
+                jobs = [self._job(self._by_key[batch.task.key], draft) for batch in batches for draft in batch.drafts]
                 try:
-                    builds = building.submit(self.builder.build, list(chain.from_iterable(jobs)))
-                    ahead = self._draft_round(left - sum(len(batch.drafts) for batch in batches))
+                    builds = building.submit(self.builder.build, jobs)
+                    ahead = self._draft_round(left - len(jobs))
                     built = iter(builds.result())
                     for batch in batches:
                         self._measure(batch, list(islice(built, len(batch.drafts))))
                 finally:
-                    for job in chain.from_iterable(jobs):
+                    for job in jobs:
                         job.output.unlink(missing_ok=True)
                 if self._reference.is_due:
                     self._follow_drift()

@@ -183,17 +183,16 @@ class Bridge:
 
     def _first_look(self, name: str, starting: _Starting) -> dict[str, Any] | None:
         """None while the actor may still start."""
-        if ray.wait([starting.look], timeout=0)[0]:
-            del self._starting[name]
+        answered = ray.wait([starting.look], timeout=0)[0]
+        if not answered and time.monotonic() < starting.until:
+            return None
+        del self._starting[name]
+        refused = f"it did not start within {_STARTS_WITHIN_S:.0f} s"
+        if answered:
             try:
                 return dict(ray.get(starting.look))
             except RayActorError as error:
                 refused = _first_line(error)
-        elif time.monotonic() < starting.until:
-            return None
-        else:
-            del self._starting[name]
-            refused = f"it did not start within {_STARTS_WITHIN_S:.0f} s"
         self._kill(name)
         return {"refused": refused}
 

@@ -132,7 +132,7 @@ def test_cancel_ends_the_whole_family_within_five_seconds(fake: Served, model_fi
         asked = time.monotonic()
         answer = client.post(f"/api/v1/jobs/{job_id}/cancel")
         assert (answer.status_code, answer.json()["state"]) == (202, "cancelling")
-        assert ended(client, job_id)["state"] == "cancelled"
+        assert ended(client, job_id, within_s=5)["state"] == "cancelled"
         assert time.monotonic() - asked < 5
         assert processes_of(job_id) == []
         assert not settings.work_dir(job_id).exists()
@@ -156,7 +156,7 @@ def test_a_waiting_job_is_cancelled_at_once(fake: Served, model_file: Path) -> N
         assert client.get(f"/api/v1/jobs/{second}").json()["queue_position"] == 1
         assert client.post(f"/api/v1/jobs/{second}/cancel").json()["state"] == "cancelled"
         client.post(f"/api/v1/jobs/{first}/cancel")
-        assert ended(client, first)["state"] == "cancelled"
+        assert ended(client, first, within_s=5)["state"] == "cancelled"
 
 
 def test_a_new_server_adopts_a_living_job(fake: Served, model_file: Path, settings: Settings) -> None:

@@ -195,7 +195,6 @@ class SearchLoop:
         It may be asked before what it proposed was observed. A task has one batch at a time: while its first one is
         pending others are proposed, later None where its next one would be worth most.
         """
-        pending = [state for state in self._states.values() if state.is_pending]
         open_states = [
             state
             for state in self._states.values()
@@ -219,7 +218,7 @@ class SearchLoop:
                 state.is_pending = True
                 return Batch(task=state.task, drafts=drafts)
             open_states.remove(state)
-        self._exhausted = trials_left > 0 and not pending
+        self._exhausted = trials_left > 0 and not any(state.is_pending for state in self._states.values())
         return None
 
     def observe(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
