@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError
+from ray.exceptions import RayActorError, RayError
 
 from service.engine.build_hosts import told_of
 from service.engine.processes import PARENT_VARIABLE, child_environment, end_job_processes, start_time
@@ -30,11 +30,10 @@ from service.engine.ray_builders import Builders
 from service.engine.ray_protocol import RESOURCE_PREFIX
 from tuner.sandbox import Mode
 
-_STARTS_WITHIN_S = 45.0
-_ANSWERS_WITHIN_S = 8.0
-_ENDS_WITHIN_S = 15.0
-# An actor that has not started has nothing to end, or it goes with the actor.
-_STARTING_ENDS_WITHIN_S = 2.0
+_STARTS_WITHIN_S = 90.0
+# Nobody waits longer for one actor: another job may be to be cancelled. What was asked is looked at again.
+_ANSWERS_WITHIN_S = 0.2
+_ENDS_WITHIN_S = 2.0
 # How long a server may be away, to start again for instance, and still be told how a job ended.
 _LINGERS_S = 120.0
 _LOG_BYTES = 256 * 1024
@@ -101,11 +100,12 @@ class JobActor:
 
 
 @dataclass(frozen=True)
-class _Starting:
-    """What an actor was asked that may not have started: a cluster takes seconds for that, or has no place for it."""
+class _Asked:
+    """What an actor was asked and has not answered yet: it is busy, its node stands still, or it has not started, for
+    which a cluster takes seconds, if it has a place for it at all."""
 
-    look: Any
-    until: float  # on the monotonic clock
+    answer: Any
+    starts_until: float | None = None  # on the monotonic clock, of one that may not have started
 
 
 class Bridge:
@@ -113,7 +113,8 @@ class Bridge:
 
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
-        self._starting: dict[str, _Starting] = {}
+        self._looks: dict[str, _Asked] = {}
+        self._ends: dict[str, _Asked] = {}
         self._actors: dict[str, Any] = {}  # the first call of one that was looked up takes seconds
 
     def cluster(self) -> dict[str, Any]:
@@ -142,34 +143,43 @@ class Bridge:
         )
         actor: Any = remote.remote(job_id, command, environment)
         self._actors[name] = actor
-        self._starting[name] = _Starting(actor.look.remote(0), time.monotonic() + _STARTS_WITHIN_S)
+        self._looks[name] = _Asked(actor.look.remote(0), time.monotonic() + _STARTS_WITHIN_S)
         return {}
 
     def look(self, name: str, known_bytes: int | None) -> dict[str, Any]:
-        """What `JobActor.look` says; ``gone`` says why there is nobody to ask, ``refused`` why there never was."""
-        starting = self._starting.get(name)
-        if starting is not None:
-            return self._first_look(name, starting) or _nothing_new(known_bytes)
+        """What `JobActor.look` says; ``gone`` says why there is nobody to ask, ``refused`` why there never was,
+        ``pending`` that the answer has yet to come."""
         try:
-            return dict(ray.get(self._actor(name).look.remote(known_bytes), timeout=_ANSWERS_WITHIN_S))
-        except GetTimeoutError:
-            return _nothing_new(known_bytes)  # busy or cut off: the heartbeat tells
+            asked = self._looks.pop(name, None) or _Asked(self._actor(name).look.remote(known_bytes))
         except ValueError:
             return {"gone": "its place in the Ray cluster is gone"}
+        starts_until = asked.starts_until
+        if not _answered(asked, within_s=_ANSWERS_WITHIN_S if starts_until is None else 0.0):
+            if starts_until is not None and time.monotonic() > starts_until:
+                return self._refuse(name, f"it did not start within {_STARTS_WITHIN_S:.0f} s")
+            self._looks[name] = asked
+            return {"exit_code": None, "pending": True}  # the heartbeat tells when it is too late
+        try:
+            return dict(ray.get(asked.answer))
         except RayActorError as error:
+            if starts_until is not None:
+                return self._refuse(name, _first_line(error))
             return {"gone": f"its place in the Ray cluster is gone: {_first_line(error)}"}
 
     def end(self, name: str) -> dict[str, Any]:
-        """End the job's processes and its actor."""
-        starting = self._starting.pop(name, None)
-        within_s = _ENDS_WITHIN_S if starting is None else _STARTING_ENDS_WITHIN_S
+        """End the job's processes and its actor; False while they have not ended."""
+        look = self._looks.pop(name, None)
         try:
-            actor = self._actor(name)
-            ended = bool(ray.get(actor.end.remote(), timeout=within_s))
+            asked = self._ends.pop(name, None) or _Asked(self._actor(name).end.remote())
         except ValueError:
             return {"ended": True}
-        except GetTimeoutError:
-            ended = starting is not None
+        try:
+            if _answered(asked, within_s=_ENDS_WITHIN_S):
+                ended = bool(ray.get(asked.answer))
+            else:
+                # One that has not started has nothing to end, or that goes with the actor.
+                ended = look is not None and look.starts_until is not None
+                self._ends[name] = asked
         except RayActorError:
             ended = True
         if ended:
@@ -181,20 +191,9 @@ class Bridge:
         actors = ray.util.list_named_actors(all_namespaces=True)
         return {"names": [actor["name"] for actor in actors if actor["namespace"] == self._namespace]}
 
-    def _first_look(self, name: str, starting: _Starting) -> dict[str, Any] | None:
-        """None while the actor may still start."""
-        answered = ray.wait([starting.look], timeout=0)[0]
-        if not answered and time.monotonic() < starting.until:
-            return None
-        del self._starting[name]
-        refused = f"it did not start within {_STARTS_WITHIN_S:.0f} s"
-        if answered:
-            try:
-                return dict(ray.get(starting.look))
-            except RayActorError as error:
-                refused = _first_line(error)
+    def _refuse(self, name: str, reason: str) -> dict[str, Any]:
         self._kill(name)
-        return {"refused": refused}
+        return {"refused": reason}
 
     def _actor(self, name: str) -> Any:
         """Raises ValueError where there is none of that name."""
@@ -203,11 +202,12 @@ class Bridge:
         return self._actors[name]
 
     def _kill(self, name: str) -> None:
+        self._ends.pop(name, None)
         ray.kill(self._actors.pop(name))
 
 
-def _nothing_new(known_bytes: int | None) -> dict[str, Any]:
-    return {"exit_code": None, "log": "", "log_bytes": known_bytes}
+def _answered(asked: _Asked, *, within_s: float) -> bool:
+    return bool(ray.wait([asked.answer], timeout=within_s)[0])
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ from tuner.sandbox.files import remove_tree
 from tuner.targets import TargetSpec
 
 _CONNECTS_WITHIN_S = 60.0
-# More than a job's processes may take to end, which is what takes longest.
+# Nothing that is asked for takes more than seconds, unless the cluster has gone.
 _ANSWERS_WITHIN_S = 30.0
 _TRY_AGAIN_S = 3.0
 _CLIENT_PORT = 10001
@@ -182,9 +182,10 @@ class RayPlacement:
                 self._held = set(self._bridge.ask("names")["names"])
                 over = self._over(active)
             for name in over:
-                while self._look(name).get("log"):
+                while (answer := self._look(name)).get("log"):
                     pass  # the rest of its log
-                self._end_actor(name)
+                if "pending" not in answer:
+                    self._end_actor(name)
             self._problem = self._unfit()
         except Unreachable as error:
             self._lose(error)
@@ -218,8 +219,7 @@ class RayPlacement:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("a") as log:
                 log.write(answer["log"])
-            if answer["log_bytes"] is not None:
-                self._log_bytes[name] = answer["log_bytes"]
+            self._log_bytes[name] = answer["log_bytes"]
         return answer
 
     def _unfit(self) -> str | None:

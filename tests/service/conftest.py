@@ -120,7 +120,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
     if "engine" in metafunc.fixturenames and module == "test_engine":
         of_one_kind = metafunc.definition.get_closest_marker("local_engine") is not None
-        on_ray = pytest.param("ray", marks=pytest.mark.installation)
+        on_ray = pytest.param("ray", marks=[pytest.mark.installation, pytest.mark.timeout(900)])
         metafunc.parametrize("engine", ["local"] if of_one_kind else ["local", on_ray], indirect=True)
 
 
@@ -250,8 +250,12 @@ def start(client: TestClient, path: Path, **body: object) -> str:
     return str(response.json()["id"])
 
 
-def until(look: Callable[[], Value | None], *, within_s: float = 20.0) -> Value:
-    """The first true value that ``look`` returns."""
+def until(look: Callable[[], Value | None], *, within_s: float = 120.0) -> Value:
+    """The first true value that ``look`` returns.
+
+    Where nothing was promised about the time, ``within_s`` only keeps a test from hanging: a busy machine may take a
+    minute to connect to a Ray cluster and to start a job there.
+    """
     deadline = time.monotonic() + within_s
     while not (value := look()):
         assert time.monotonic() < deadline, f"nothing within {within_s} s"
@@ -259,7 +263,12 @@ def until(look: Callable[[], Value | None], *, within_s: float = 20.0) -> Value:
     return value
 
 
-def ended(client: TestClient, job_id: str, *, within_s: float = 60.0) -> dict[str, object]:
+def ready(client: TestClient) -> None:
+    """Wait until the service takes work: an engine may have to connect first."""
+    until(lambda: client.get("/readyz").status_code == 200)
+
+
+def ended(client: TestClient, job_id: str, *, within_s: float = 180.0) -> dict[str, object]:
     """The job, once it has ended."""
 
     def look() -> dict[str, object] | None:
