@@ -55,11 +55,12 @@ class Progress:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def emit(self, event: Event) -> None:
-        if isinstance(event, StageStarted):
-            print(f"{self._name}: {event.stage}", file=sys.stderr, flush=True)
-        elif isinstance(event, Log):
-            print(f"{self._name}: {event.message}", file=sys.stderr, flush=True)
+    def emit(self, *events: Event) -> None:
+        for event in events:
+            if isinstance(event, StageStarted):
+                print(f"{self._name}: {event.stage}", file=sys.stderr, flush=True)
+            elif isinstance(event, Log):
+                print(f"{self._name}: {event.message}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True, kw_only=True)

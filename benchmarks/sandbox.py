@@ -48,11 +48,12 @@ class Clock:
         self.trials = 0
         self.cpu_s = 0.0
 
-    def emit(self, event: Event) -> None:
-        if isinstance(event, StageStarted):
-            self.stages[event.stage.value] = time.perf_counter()
-        elif isinstance(event, TrialMeasured):
-            self.trials += 1
+    def emit(self, *events: Event) -> None:
+        for event in events:
+            if isinstance(event, StageStarted):
+                self.stages[event.stage.value] = time.perf_counter()
+            elif isinstance(event, TrialMeasured):
+                self.trials += 1
 
     @property
     def trial_ms(self) -> float:

@@ -139,10 +139,11 @@ def _run_ours(task: str, seconds: float, directory: Path, *, seed: int) -> dict[
     class Course:
         """Notes every new best latency as the search reports it."""
 
-        def emit(self, event: Event) -> None:
-            best_us = event.task_best_us if isinstance(event, TrialMeasured) else None
-            if isinstance(event, TrialMeasured) and best_us is not None and (not course or best_us < course[-1][2]):
-                course.append((round(time.monotonic() - started, 1), event.number, best_us))
+        def emit(self, *events: Event) -> None:
+            for event in events:
+                best_us = event.task_best_us if isinstance(event, TrialMeasured) else None
+                if isinstance(event, TrialMeasured) and best_us is not None and (not course or best_us < course[-1][2]):
+                    course.append((round(time.monotonic() - started, 1), event.number, best_us))
 
     spec, store = host_target(), MemoryRecordStore()
     with BuildPool(spec, workers=spec.threads) as builder, LocalRunner(threads=spec.threads) as runner:

@@ -181,9 +181,10 @@ class Finished(Event):
 
 
 class EventSink(Protocol):
-    """Takes events; must not raise for a slow reader. Durable when it returns where the sink is a database."""
+    """Takes events, in their order; must not raise for a slow reader. Durable when it returns where the sink is a
+    database, all of them or none."""
 
-    def emit(self, event: Event) -> None: ...
+    def emit(self, *events: Event) -> None: ...
 
 
 class ListSink:
@@ -192,5 +193,5 @@ class ListSink:
     def __init__(self) -> None:
         self.events: list[Event] = []
 
-    def emit(self, event: Event) -> None:
-        self.events.append(event)
+    def emit(self, *events: Event) -> None:
+        self.events.extend(events)

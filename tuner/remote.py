@@ -90,13 +90,13 @@ class RemoteCostModelStore:
 
 
 class RemoteSink:
-    """A `tuner.events.EventSink`: the event is durable when `emit` returns."""
+    """A `tuner.events.EventSink`: the events are durable when `emit` returns."""
 
     def __init__(self, remote: Remote) -> None:
         self._remote = remote
 
-    def emit(self, event: Event) -> None:
-        self._remote.ask("emit", {"kind": event.kind, "data": event.data()})
+    def emit(self, *events: Event) -> None:
+        self._remote.ask("emit", {"events": [{"kind": event.kind, "data": event.data()} for event in events]})
 
 
 def records_as_message(records: Sequence[Record], *, traces: bool = True) -> tuple[dict[str, Any], tuple[bytes]]:

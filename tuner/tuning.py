@@ -313,12 +313,13 @@ class Tuning:
 
     def _emit_trials(self, task: TuningTask, records: list[Record], best_us: float | None) -> None:
         estimated_us = self.loop.estimated_us()
+        events = []
         for record in records:
             self._trials += 1
             self._failures += record.failure is not None
             if record.latency_us is not None:
                 best_us = record.latency_us if best_us is None else min(best_us, record.latency_us)
-            self.sink.emit(
+            events.append(
                 TrialMeasured(
                     number=self._trials,
                     task=task.key,
@@ -329,6 +330,7 @@ class Tuning:
                     knobs=record.knobs,
                 )
             )
+        self.sink.emit(*events)
 
     def _report(self, budget: Budget, started: float, *, ended: bool = False) -> Outlook:
         outlook = Outlook(

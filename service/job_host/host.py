@@ -153,10 +153,11 @@ class JobHost:
 
     def _emit(self, asked: Emit, message: wire.Message) -> Answer:
         try:
-            event = asked.event()
+            events = [each.event() for each in asked.events]
         except ValueError as error:  # pydantic's errors among them
             raise ForgedResult(f"The confined process told of {str(error)[:500]}") from error
-        self.sink.emit(event)
+        self._allowed -= len(events) - 1
+        self.sink.emit(*events)
         return _DONE
 
     def _require_own(self, fingerprint: str) -> None:
@@ -178,7 +179,7 @@ class JobHost:
         return TesseraError(error.message, code=error.code, hint=error.hint, details=error.details)
 
     def _wait_for_turn(self) -> None:
-        """A bucket of tokens: whoever talks too fast is answered later."""
+        """A bucket of tokens, one for a message, or for each event in it: whoever talks too fast is answered later."""
         now = time.monotonic()
         self._allowed = min(_BURST, self._allowed + (now - self._asked_at) * _PER_S) - 1
         self._asked_at = now

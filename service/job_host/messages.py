@@ -32,6 +32,7 @@ _LARGEST = 1e18
 _MOST_TASKS = 20_000
 _KNOBS_BYTES = 256 * 1024
 _MOST_LEVELS = 64
+_MOST_EVENTS = 1_000  # at once: a round of trials has some tens
 _KINDS: tuple[type[Event], ...] = (
     StageStarted,
     Log,
@@ -177,7 +178,7 @@ class SaveCostModel(_Said):
     given: SaidCostModel
 
 
-class Emit(_Said):
+class SaidEvent(_Said):
     kind: str = Field(max_length=32)
     data: dict[str, Any]
 
@@ -194,6 +195,10 @@ class Emit(_Said):
             SaidReport.model_validate(self.data["report"])
         event: Event = _EVENTS[self.kind].validate_python(self.data)
         return event
+
+
+class Emit(_Said):
+    events: list[SaidEvent] = Field(max_length=_MOST_EVENTS)
 
 
 class Succeed(_Said):

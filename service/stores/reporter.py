@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
+from collections.abc import Sequence
 from functools import singledispatchmethod
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from service.database import ProjectDatabase
@@ -32,7 +34,7 @@ from tuner.search.alternatives import Use
 
 
 class JobReporter:
-    """Writes the events of one job, each in one transaction: it is durable when `emit` returns.
+    """Writes the events of one job, those that come together in one transaction: they are durable when `emit` returns.
 
     Log events go to standard output too, which is the job's log file. With ``attempt`` only the job's newest attempt is
     listened to (`Superseded`).
@@ -44,17 +46,21 @@ class JobReporter:
         self._attempt = attempt
         self._steps: list[Step] | None = None
 
-    def emit(self, event: Event) -> None:
-        if isinstance(event, Log):
-            print(f"{event.level}: {event.message}", file=sys.stdout, flush=True)
-        elif isinstance(event, StageStarted):
-            print(f"stage: {event.stage.value}", file=sys.stdout, flush=True)
+    def emit(self, *events: Event) -> None:
+        for event in events:
+            if isinstance(event, Log):
+                print(f"{event.level}: {event.message}", file=sys.stdout, flush=True)
+            elif isinstance(event, StageStarted):
+                print(f"stage: {event.stage.value}", file=sys.stdout, flush=True)
         with self._database.write() as session:
             if self._attempt is not None:
                 queue.require_newest(session, self._job_id, attempt=self._attempt)
-            session.add(JobEvent(job_id=self._job_id, kind=event.kind, data=event.data()))
+            session.add_all(JobEvent(job_id=self._job_id, kind=event.kind, data=event.data()) for event in events)
             self._set(session, heartbeat_at=now())
-            self._apply(event, session)
+            for event in events:
+                self._apply(event, session)
+            if trials := [event for event in events if isinstance(event, TrialMeasured)]:
+                self._apply_trials(trials, session)
 
     def _set(self, session: Session, **values: Any) -> None:
         session.execute(
@@ -105,37 +111,6 @@ class JobReporter:
         self._set_task(session, event.task, best_us=event.best_us, knobs=event.knobs)
 
     @_apply.register
-    def _(self, event: TrialMeasured, session: Session) -> None:
-        # The tuner adds a batch's records and then tells of them in the same order: their numbers agree.
-        session.execute(
-            update(TrialRecord)
-            .where(TrialRecord.job_id == self._job_id, TrialRecord.number == event.number)
-            .values(task=event.task, task_best_us=event.task_best_us, estimated_us=event.estimated_us)
-            .execution_options(synchronize_session=False)
-        )
-        values: dict[str, Any] = {"best_us": event.task_best_us}
-        if event.latency_us is not None and event.latency_us == event.task_best_us:
-            values["knobs"] = event.knobs
-        if event.task_best_us is not None:
-            self._set_task(session, event.task, **values)
-        self._set(
-            session,
-            trials_done=event.number,
-            estimated_us=func.coalesce(event.estimated_us, Job.estimated_us),
-        )
-        if event.estimated_us is not None:
-            self._improve(event.number, event.estimated_us, session)
-
-    def _improve(self, number: int, estimated_us: float, session: Session) -> None:
-        if self._steps is None:
-            stored = session.scalar(select(Job.convergence).where(Job.id == self._job_id)) or []
-            self._steps = [(int(step[0]), float(step[1])) for step in stored]
-        steps = add_step(self._steps, number, estimated_us)
-        if steps is not self._steps:
-            self._steps = steps
-            self._set(session, convergence=steps)
-
-    @_apply.register
     def _(self, event: Progress, session: Session) -> None:
         self._set(
             session,
@@ -177,6 +152,49 @@ class JobReporter:
             fraction=1.0,
             eta_s=0.0,
         )
+
+    def _apply_trials(self, trials: Sequence[TrialMeasured], session: Session) -> None:
+        # The tuner adds a batch's records and then tells of them in the same order: their numbers agree.
+        session.connection().execute(
+            update(TrialRecord)
+            .where(TrialRecord.job_id == self._job_id, TrialRecord.number == bindparam("of_number"))
+            .values(
+                task=bindparam("of_task"),
+                task_best_us=bindparam("of_best_us"),
+                estimated_us=bindparam("of_estimated_us"),
+            ),
+            [
+                {
+                    "of_number": trial.number,
+                    "of_task": trial.task,
+                    "of_best_us": trial.task_best_us,
+                    "of_estimated_us": trial.estimated_us,
+                }
+                for trial in trials
+            ],
+        )
+        best: dict[str, dict[str, Any]] = defaultdict(dict)
+        for trial in trials:
+            if trial.task_best_us is not None:
+                best[trial.task]["best_us"] = trial.task_best_us
+                if trial.latency_us == trial.task_best_us:
+                    best[trial.task]["knobs"] = trial.knobs
+        for task, values in best.items():
+            self._set_task(session, task, **values)
+        estimates = [(trial.number, trial.estimated_us) for trial in trials if trial.estimated_us is not None]
+        newest: dict[str, Any] = {"trials_done": trials[-1].number}
+        if estimates:
+            newest |= {"estimated_us": estimates[-1][1], "convergence": self._improved(estimates, session)}
+        self._set(session, **newest)
+
+    def _improved(self, estimates: Sequence[Step], session: Session) -> list[Step]:
+        """The steps of the job's convergence with these, each a trial's number and an estimate in µs."""
+        if self._steps is None:
+            stored = session.scalar(select(Job.convergence).where(Job.id == self._job_id)) or []
+            self._steps = [(int(step[0]), float(step[1])) for step in stored]
+        for number, estimated_us in estimates:
+            self._steps = add_step(self._steps, number, estimated_us)
+        return self._steps
 
 
 def _use(use: Use) -> dict[str, Any]:

@@ -43,6 +43,7 @@ from tuner.targets import host_target, tvm_version
 
 LONG_NAME = "a_model_with_a_really_long_name_that_somebody_exported_from_a_training_script_2026_11_23_final_v2"
 MANY_TRIALS = 10_000
+AT_ONCE = 16  # so many trials are told of together
 # Name, calls, FLOPs, bytes of its arguments.
 TASKS = (
     ("conv2d_3x3_56_relu", 4, 2.3e8, 2_600_000),
@@ -221,8 +222,8 @@ def tune(services: ProjectServices, job_id: str, reporter: JobReporter, *, trial
             )
         )
     store.add(records)
-    for event in told:
-        reporter.emit(event)
+    for first in range(0, trials, AT_ONCE):
+        reporter.emit(*told[first : first + AT_ONCE])
     reporter.emit(
         Progress(
             trials_done=trials,

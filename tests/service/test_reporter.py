@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from service.database.tables import Job
+from service.database.tables import Job, JobEvent, Task, TrialRecord
 from service.queries.jobs import get_job
 from service.services import ProjectServices
 from service.stores import JobReporter
@@ -17,7 +17,7 @@ from service.stores.steps import MOST_STEPS, add_step
 from tests.acceptance import seed
 from tests.service.conftest import start
 from tests.signed_in import TestClient
-from tuner.events import RooflineMeasured, TaskRecalled, TasksExtracted, TaskSummary, UntunedTaskMeasured
+from tuner.events import RooflineMeasured, TaskRecalled, TasksExtracted, TaskSummary, TrialMeasured, UntunedTaskMeasured
 from tuner.search.alternatives import Use
 
 
@@ -44,14 +44,38 @@ def test_a_job_carries_its_convergence_also_over_a_resume(
     first = get_job(services.database, job_id).convergence
     assert len(first) >= 2
     assert first[-1][1] < first[0][1]
-    resumed = JobReporter(services.database, job_id)
-    with services.database.write() as session:
-        resumed._improve(40, first[-1][1] + 1, session)
-        resumed._improve(41, first[-1][1] / 2, session)
+    estimates = {33: first[-1][1] + 1, 34: first[-1][1] / 2}
+    told: dict[str, Any] = {"task": "task0", "latency_us": 9.0, "failure": None, "task_best_us": 9.0, "knobs": {}}
+    trials = [TrialMeasured(number=number, estimated_us=us, **told) for number, us in estimates.items()]
+    JobReporter(services.database, job_id).emit(*trials)
     with services.database.read() as session:
         kept = session.scalars(select(Job.convergence).where(Job.id == job_id)).one()
-    assert [tuple(step) for step in kept] == [*first, (41, first[-1][1] / 2)]
+    assert [tuple(step) for step in kept] == [*first, (34, estimates[34])]
     assert '<svg class="sparkline"' in client.get("/").text
+
+
+def test_trials_that_are_told_together_leave_what_they_leave_one_by_one(
+    client: TestClient, services: ProjectServices, model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = []
+    for at_once in (1, 16):
+        monkeypatch.setattr(seed, "AT_ONCE", at_once)
+        job_id = start(client, model_file)
+        seed.tune(services, job_id, JobReporter(services.database, job_id), trials=96, total=96)
+        with services.database.read() as session:
+            of_job = select(Job.trials_done, Job.estimated_us, Job.convergence).where(Job.id == job_id)
+            of_tasks = select(Task.key, Task.best_us, Task.knobs).where(Task.job_id == job_id).order_by(Task.key)
+            of_trials = (
+                select(TrialRecord.number, TrialRecord.task, TrialRecord.task_best_us, TrialRecord.estimated_us)
+                .where(TrialRecord.job_id == job_id)
+                .order_by(TrialRecord.number)
+            )
+            told = select(JobEvent.data).where(JobEvent.job_id == job_id).order_by(JobEvent.id)
+            left.append([session.execute(query).all() for query in (of_job, of_tasks, of_trials, told)])
+    one_by_one, together = left
+    assert one_by_one == together
+    assert one_by_one[0][0].trials_done == len(one_by_one[2]) == 96
+    assert all(row.knobs for row in one_by_one[1] if row.best_us)
 
 
 def test_tasks_are_set_against_the_roofline_and_the_function_without_a_schedule(

@@ -139,9 +139,9 @@ class StepSink(ListSink):
         super().__init__()
         self._step = step
 
-    def emit(self, event: Event) -> None:
+    def emit(self, *events: Event) -> None:
         self._step("event")
-        super().emit(event)
+        super().emit(*events)
 
 
 class StepStore(MemoryRecordStore):

@@ -74,9 +74,9 @@ def test_a_board_that_dies_costs_trials_and_nothing_else(
     killed = threading.Event()
 
     class Killer(ListSink):
-        def emit(self, event: Event) -> None:
-            super().emit(event)
-            if isinstance(event, TrialMeasured) and not killed.is_set():
+        def emit(self, *events: Event) -> None:
+            super().emit(*events)
+            if any(isinstance(event, TrialMeasured) for event in events) and not killed.is_set():
                 killed.set()
                 fleet.kill(next(iter(fleet.processes)))
 

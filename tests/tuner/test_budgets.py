@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.tuner.scripted import SMALL, Bench, FakeClock, StepSink
-from tuner.events import DriftMeasured, Progress
+from tuner.events import DriftMeasured, Event, Progress
 from tuner.outlook import Outlook
 from tuner.request import Budget
 from tuner.search.loop import LoopConfig
@@ -24,9 +24,9 @@ class ClockedSink(StepSink):
         self.at_s: list[float] = []
         self._clock, self._started = clock, clock.now_s
 
-    def emit(self, event: object) -> None:
-        self.at_s.append(self._clock.now_s - self._started)
-        super().emit(event)
+    def emit(self, *events: Event) -> None:
+        self.at_s += [self._clock.now_s - self._started] * len(events)
+        super().emit(*events)
 
 
 def clocked(tmp_path: Path, **changes: object) -> Bench:

@@ -55,9 +55,9 @@ class Killer(ListSink):
         self._kill = kill
         self._killed = threading.Event()
 
-    def emit(self, event: Event) -> None:
-        super().emit(event)
-        if isinstance(event, TrialMeasured) and not self._killed.is_set():
+    def emit(self, *events: Event) -> None:
+        super().emit(*events)
+        if any(isinstance(event, TrialMeasured) for event in events) and not self._killed.is_set():
             self._killed.set()
             self._kill()
 

@@ -200,8 +200,8 @@ class Hostile:
             "an unknown request": {"do": "drop_tables"},
             "no request": {"hello": "world"},
             "another's records": {"do": "seen", "workload": "workload-1", "target_fingerprint": "f" * 16},
-            "an unknown event": {"do": "emit", "kind": "state", "data": {"state": "succeeded"}},
-            "a wrong event": {"do": "emit", "kind": "stage", "data": {"stage": "party"}},
+            "an unknown event": {"do": "emit", "events": [{"kind": "state", "data": {"state": "succeeded"}}]},
+            "a wrong event": {"do": "emit", "events": [{"kind": "stage", "data": {"stage": "party"}}]},
             "a negative latency": {"do": "add_records", "records": [trial | {"latency_us": -1.0}]},
             "a record of nothing": {"do": "add_records", "records": [trial | {"workload": "unknown"}]},
             "a record of another target": {"do": "add_records", "records": [trial | {"target_fingerprint": "f" * 16}]},
@@ -215,7 +215,7 @@ class Hostile:
         elif name == "too much":
             connection.sendall(struct.pack("!II", 2**32 - 1, 0))
         elif name == "not a number":
-            body = b'{"do":"emit","kind":"roofline","data":{"peak_gflops":NaN,"bandwidth_gb_s":1e999}}'
+            body = b'{"do":"emit","events":[{"kind":"roofline","data":{"peak_gflops":NaN,"bandwidth_gb_s":1e999}}]}'
             connection.sendall(struct.pack("!II", len(body), 0) + body)
         else:
             wire.send(connection, messages[name])
