@@ -169,6 +169,7 @@ class Bridge:
     def end(self, name: str) -> dict[str, Any]:
         """End the job's processes and its actor; False while they have not ended."""
         look = self._looks.pop(name, None)
+        starting = look is not None and look.starts_until is not None and not _answered(look, within_s=0)
         try:
             asked = self._ends.pop(name, None) or _Asked(self._actor(name).end.remote())
         except ValueError:
@@ -178,7 +179,7 @@ class Bridge:
                 ended = bool(ray.get(asked.answer))
             else:
                 # One that has not started has nothing to end, or that goes with the actor.
-                ended = look is not None and look.starts_until is not None
+                ended = starting
                 self._ends[name] = asked
         except RayActorError:
             ended = True

@@ -14,7 +14,7 @@ from service.errors import ServiceError
 from service.settings import Settings
 from tests.service.conftest import Served, ended, ready, start, until
 from tests.service.ray_cluster import RayCluster, RayNode, ray_cluster, ray_environment
-from tests.service.test_engine import job_pid, log_of, processes_of
+from tests.service.test_engine import is_ready, job_pid, log_of, processes_of
 from tests.signed_in import TestClient
 
 pytestmark = [pytest.mark.installation, pytest.mark.timeout(900)]
@@ -119,15 +119,14 @@ def test_nobody_waits_for_a_node_that_does_not_answer(cluster: RayCluster, fake:
 
 
 def test_jobs_on_a_node_that_stands_still_keep_nobody_waiting(
-    cluster: RayCluster, fake: Served, model_file: Path
+    cluster: RayCluster, fake: Served, model_file: Path, settings: Settings
 ) -> None:
     cluster.start_head(cores=0)
     still, _ = (cluster.start_node(resources={tag: 1}) for tag in ("target:host", f"target:{BOARD}"))
     with fake("hang") as client:
         ready(client)
         first, second = start(client, model_file), start(client, model_file, target=BOARD)
-        assert job_pid(first)
-        assert job_pid(second)
+        until(lambda: is_ready(settings, first) and is_ready(settings, second))
         with still.stopped():
             client.post(f"/api/v1/jobs/{first}/cancel")
             client.post(f"/api/v1/jobs/{second}/cancel")
