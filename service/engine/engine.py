@@ -30,7 +30,7 @@ from tuner.targets import TargetSpec
 _TICK_S = 0.25
 # What failed is not tried, and not logged, more often than that: the log may lie on the disk that is full.
 _PAUSE_AFTER_FAILURE_S = 2.0
-# A busy Ray cluster may take some seconds to start a job's worker.
+# Connecting to a Ray cluster may take as long.
 _ANSWERS_WITHIN_S = 60.0
 _STOP_WITHIN_S = 10.0
 _NO_PLACE_DELAY_S = 5.0
@@ -49,6 +49,7 @@ class Engine:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._last_tick = time.monotonic()
+        self._outlived: set[str] = set()  # jobs whose processes were still there when they were ended
 
     def start(self) -> None:
         if self._settings.sandbox == "off" or strength().missing:
@@ -165,8 +166,11 @@ class Engine:
 
     def _cancel(self, job: queue.ActiveJob) -> None:
         if not self._placement.end(job):
-            log.error("processes of job %s survive being killed", job.id)
+            if job.id not in self._outlived:
+                log.error("processes of job %s have not ended yet; it stays cancelling until they have", job.id)
+                self._outlived.add(job.id)
             return  # the next tick tries again; the job stays "cancelling" until its processes are gone
+        self._outlived.discard(job.id)
         self._placement.clear(job.id)
         queue.finish(self._database, job.id, JobState.CANCELLED)
         log.info("job %s cancelled", job.id)

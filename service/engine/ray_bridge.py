@@ -31,7 +31,7 @@ from service.engine.ray_protocol import RESOURCE_PREFIX
 from tuner.sandbox import Mode
 
 _STARTS_WITHIN_S = 90.0
-# Nobody waits longer for one actor: another job may be to be cancelled. What was asked is looked at again.
+# Nobody waits longer for an answer, and once: another job may be to be cancelled. What was asked is looked at again.
 _ANSWERS_WITHIN_S = 0.2
 _ENDS_WITHIN_S = 2.0
 # How long a server may be away, to start again for instance, and still be told how a job ended.
@@ -149,12 +149,13 @@ class Bridge:
     def look(self, name: str, known_bytes: int | None) -> dict[str, Any]:
         """What `JobActor.look` says; ``gone`` says why there is nobody to ask, ``refused`` why there never was,
         ``pending`` that the answer has yet to come."""
+        before = self._looks.pop(name, None)
         try:
-            asked = self._looks.pop(name, None) or _Asked(self._actor(name).look.remote(known_bytes))
+            asked = before or _Asked(self._actor(name).look.remote(known_bytes))
         except ValueError:
             return {"gone": "its place in the Ray cluster is gone"}
         starts_until = asked.starts_until
-        if not _answered(asked, within_s=_ANSWERS_WITHIN_S if starts_until is None else 0.0):
+        if not _answered(asked, within_s=0.0 if before else _ANSWERS_WITHIN_S):
             if starts_until is not None and time.monotonic() > starts_until:
                 return self._refuse(name, f"it did not start within {_STARTS_WITHIN_S:.0f} s")
             self._looks[name] = asked
@@ -169,13 +170,14 @@ class Bridge:
     def end(self, name: str) -> dict[str, Any]:
         """End the job's processes and its actor; False while they have not ended."""
         look = self._looks.pop(name, None)
-        starting = look is not None and look.starts_until is not None and not _answered(look, within_s=0)
+        starting = look is not None and look.starts_until is not None and not _answered(look, within_s=0.0)
+        before = self._ends.pop(name, None)
         try:
-            asked = self._ends.pop(name, None) or _Asked(self._actor(name).end.remote())
+            asked = before or _Asked(self._actor(name).end.remote())
         except ValueError:
             return {"ended": True}
         try:
-            if _answered(asked, within_s=_ENDS_WITHIN_S):
+            if _answered(asked, within_s=0.0 if before else _ENDS_WITHIN_S):
                 ended = bool(ray.get(asked.answer))
             else:
                 # One that has not started has nothing to end, or that goes with the actor.

@@ -198,7 +198,7 @@ class SaidEvent(_Said):
 
 
 class Emit(_Said):
-    events: list[SaidEvent] = Field(max_length=_MOST_EVENTS)
+    events: list[SaidEvent] = Field(min_length=1, max_length=_MOST_EVENTS)
 
 
 class Succeed(_Said):

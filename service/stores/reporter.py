@@ -77,7 +77,7 @@ class JobReporter:
 
     @singledispatchmethod
     def _apply(self, event: Event, session: Session) -> None:
-        """Update the job's row; events that only belong into the stream change nothing."""
+        """Update the job's row; events that only belong into the stream change nothing, trials are `_apply_trials`."""
 
     @_apply.register
     def _(self, event: StageStarted, session: Session) -> None:

@@ -28,7 +28,7 @@ from tests.tuner.measure.boards import free_port
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = "host"
 _BUCKET = "tessera"
-_READY_WITHIN_S = 180.0
+_READY_WITHIN_S = 90.0
 _SMALL_DISK_BYTES = 256 * 1024**2
 
 

@@ -26,7 +26,7 @@ from tests import models
 from tests.service import contract
 from tests.service.fake_job import BEHAVIOUR
 from tests.service.postgresql import PostgresqlServer, postgresql_server, text_of
-from tests.service.ray_cluster import RayCluster, ray_cluster, ray_environment
+from tests.service.ray_cluster import RayCluster, on_ray, ray_cluster, ray_environment
 from tests.signed_in import TestClient
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -250,12 +250,14 @@ def start(client: TestClient, path: Path, **body: object) -> str:
     return str(response.json()["id"])
 
 
-def until(look: Callable[[], Value | None], *, within_s: float = 120.0) -> Value:
+def until(look: Callable[[], Value | None], *, within_s: float | None = None) -> Value:
     """The first true value that ``look`` returns.
 
-    Where nothing was promised about the time, ``within_s`` only keeps a test from hanging: a busy machine may take a
-    minute to connect to a Ray cluster and to start a job there.
+    Without ``within_s`` nothing was promised, and a test is only kept from hanging: 20 s, on a Ray cluster 120, since a
+    busy machine may take a minute to connect to it and to start a job there.
     """
+    if within_s is None:
+        within_s = 120.0 if on_ray() else 20.0
     deadline = time.monotonic() + within_s
     while not (value := look()):
         assert time.monotonic() < deadline, f"nothing within {within_s} s"
@@ -265,11 +267,13 @@ def until(look: Callable[[], Value | None], *, within_s: float = 120.0) -> Value
 
 def ready(client: TestClient) -> None:
     """Wait until the service takes work: an engine may have to connect first."""
-    until(lambda: client.get("/readyz").status_code == 200)
+    until(lambda: client.get("/readyz").status_code == 200, within_s=60)
 
 
-def ended(client: TestClient, job_id: str, *, within_s: float = 180.0) -> dict[str, object]:
-    """The job, once it has ended."""
+def ended(client: TestClient, job_id: str, *, within_s: float | None = None) -> dict[str, object]:
+    """The job, once it has ended; by default within a minute, on a Ray cluster three."""
+    if within_s is None:
+        within_s = 180.0 if on_ray() else 60.0
 
     def look() -> dict[str, object] | None:
         job: dict[str, object] = client.get(f"/api/v1/jobs/{job_id}").json()

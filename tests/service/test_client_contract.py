@@ -174,10 +174,10 @@ def arrange(client: Client, settings: Settings, folder: Path, patch: pytest.Monk
     np.savez(samples_file, x=np.zeros((2, 4, 32), "float32"))
     jobs = [client.create_job(JobCreate(model_id=model.id, trials=8)) for _ in range(2)]
     for job in jobs:
-        until(lambda job=job: client.job(job.id).state == "succeeded")
+        until(lambda job=job: client.job(job.id).state == "succeeded", within_s=60)
     patch.setenv("FAKE_JOB", "hang")
     running = client.create_job(JobCreate(model_id=model.id, trials=8))
-    until(lambda: client.job(running.id).stage == "import")
+    until(lambda: client.job(running.id).stage == "import", within_s=60)
     patch.setenv("FAKE_JOB", "succeed")
     return World(
         url=client.url,

@@ -124,7 +124,7 @@ def test_the_tracker_of_the_command_ends_with_it(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "service", "devices", "serve", "--port", str(port), "--target", PI]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         tracker = Tracker(host="127.0.0.1", port=port)
-        assert until(lambda: _answers(tracker))
+        assert until(lambda: _answers(tracker), within_s=60)
         process.terminate()
         printed = process.communicate(timeout=20)[0]
     assert f"--tracker 127.0.0.1:{port} --key {PI} --host 127.0.0.1" in printed

@@ -98,7 +98,7 @@ def test_a_job_has_half_of_the_free_builders_for_as_long_as_it_runs(
         for job in (first, second):
             client.post(f"/api/v1/jobs/{job}/cancel")
             assert ended(client, job)["state"] == "cancelled"
-            until(lambda job=job: not processes_of(job))  # type: ignore[misc]
+            until(lambda job=job: not processes_of(job), within_s=20)  # type: ignore[misc]
 
 
 def test_nobody_waits_for_a_node_that_does_not_answer(cluster: RayCluster, fake: Served, model_file: Path) -> None:
@@ -146,12 +146,12 @@ def test_a_job_goes_on_elsewhere_when_its_node_dies(cluster: RayCluster, fake: S
         old = psutil.Process(job_pid(job))
         until(lambda: client.get(f"/api/v1/jobs/{job}/trials").json()["items"])
         node.kill(only="raylet/raylet")
-        assert ended(client, job)["state"] == "succeeded"
+        assert ended(client, job, within_s=90)["state"] == "succeeded"
         assert state_of(client, job) == ("succeeded", 2)
         assert "its place in the Ray cluster is gone" in log_of(client, job)
         trials = client.get(f"/api/v1/jobs/{job}/trials").json()["items"]
         assert [trial["number"] for trial in trials] == [1, 2, 3, 4]
-        until(lambda: not old.is_running() or old.status() == psutil.STATUS_ZOMBIE)
+        until(lambda: not old.is_running() or old.status() == psutil.STATUS_ZOMBIE, within_s=20)
 
 
 def test_jobs_outlive_a_head_that_forgot_them(cluster: RayCluster, fake: Served, model_file: Path) -> None:
@@ -159,24 +159,24 @@ def test_jobs_outlive_a_head_that_forgot_them(cluster: RayCluster, fake: Served,
     with fake("record+hang,succeed") as client:
         ready(client)
         job = start(client, model_file)
-        until(lambda: client.get(f"/api/v1/jobs/{job}/trials").json()["items"])
+        until(lambda: client.get(f"/api/v1/jobs/{job}/trials").json()["items"], within_s=60)
         head.kill()
-        until(lambda: client.get("/readyz").status_code == 503)
+        until(lambda: client.get("/readyz").status_code == 503, within_s=60)
         told = client.get("/readyz").json()
         assert "Ray cluster" in str(told)
         assert client.get(f"/api/v1/jobs/{job}").status_code == 200
         cluster.start_head(resources={"target:host": 1})
-        assert ended(client, job)["state"] == "succeeded"
+        assert ended(client, job, within_s=120)["state"] == "succeeded"
         assert state_of(client, job) == ("succeeded", 2)
 
 
 def test_a_cluster_that_is_not_there_is_waited_for(cluster: RayCluster, fake: Served, model_file: Path) -> None:
     with fake("succeed") as client:
         job = start(client, model_file)
-        waits = until(lambda: client.get(f"/api/v1/jobs/{job}").json()["waiting_for"])
+        waits = until(lambda: client.get(f"/api/v1/jobs/{job}").json()["waiting_for"], within_s=60)
         assert cluster.address in waits
         cluster.start_head(resources={"target:host": 1})
-        assert ended(client, job)["state"] == "succeeded"
+        assert ended(client, job, within_s=90)["state"] == "succeeded"
         assert state_of(client, job) == ("succeeded", 1)
 
 

@@ -186,5 +186,5 @@ def test_a_job_survives_a_killed_server(tmp_path: Path, model_file: Path) -> Non
                 now = http.get(f"/jobs/{job['id']}").json()
                 return now if now["state"] == "failed" else None
 
-            failed = until(look)
+            failed = until(look, within_s=60)
             assert failed["error"]["code"] not in ("internal_error", "job_died")  # type: ignore[index]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
+from service.job_host import host
 from service.job_host.errors import ForgedResult, NoBoard, NoSpace
 from service.job_host.host import JobHost
 from service.job_host.messages import Succeed
@@ -182,6 +185,7 @@ RECORD = vars(record(1))
         {"do": "add_records", "records": [RECORD | {"knobs": {"x": "y" * 300_000}}]},
         {"do": "add_records", "records": [RECORD | {"decisions": [[2**70]]}]},
         {"do": "add_records", "records": [RECORD] * 101},
+        {"do": "emit", "events": []},
         {"do": "emit", "events": [{"kind": "state", "data": {"state": "succeeded"}}]},
         {"do": "emit", "events": [{"kind": "stage", "data": {"stage": "party"}}]},
         {"do": "emit", "events": [{"kind": "stage", "data": {}}]},
@@ -209,6 +213,21 @@ def test_what_the_tuner_would_not_say_ends_the_job(body: dict[str, object]) -> N
     assert isinstance(found, ForgedResult), found
     assert job.store.own() == []
     assert job.sink.events == []
+
+
+def test_who_talks_too_fast_waits_however_many_events_are_in_a_message(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    now_s = time.monotonic()
+    monkeypatch.setattr(host, "time", SimpleNamespace(monotonic=lambda: now_s, sleep=slept.append))
+    sink = RemoteSink(job.remote)
+    for _ in range(5):
+        sink.emit(*[Log(message="m")] * 1_000)
+    assert slept == []
+    sink.emit(Log(message="m"))
+    assert slept == [pytest.approx(1 / 200)]
+    assert len(job.sink.events) == 5_001
 
 
 @pytest.mark.parametrize(
